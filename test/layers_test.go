@@ -33,7 +33,7 @@ func packagesOf(layer string) []string {
 		"core": "trace config store event ident listen location route presence media conf room simpleface ocface admin host",
 		"role": "frontend director focus imconf avconf phoneconf shareconf webconf attendant announce hunt outside " +
 			"mediation edge groupchat archive monitor webaccess webparts proxy balance manage",
-		"test": "is interop plays gen seed",
+		"test": "is interop plays gen verdict",
 	}
 	return strings.Fields(all[layer])
 }
