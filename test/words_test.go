@@ -53,7 +53,7 @@ func specReferences(s *source) (bad []string) {
 
 // seedReferences: // Seed: R49 Edge 5062, and the row exists.
 func seedReferences(s *source) (bad []string) {
-	mention := regexp.MustCompile(`(?i)\bseed: ?(.*)`)
+	mention := regexp.MustCompile(`(?i)^//\s*seed: ?(.*)`)
 	good := regexp.MustCompile(`^R(\d\d) \S`)
 	s.comments(func(f *file, c *ast.Comment) {
 		m := mention.FindStringSubmatch(c.Text)

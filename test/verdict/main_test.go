@@ -25,7 +25,8 @@ func judge(t *testing.T, ci bool, lines, secrets, serverLog string) (string, boo
 	r := &run{ci: ci, out: &out, text: map[string]*strings.Builder{}}
 	r.read(strings.NewReader(lines))
 	r.secrets(dir)
-	return out.String(), r.close()
+	ok := r.close()
+	return out.String(), ok
 }
 
 func TestVerdict(t *testing.T) {
