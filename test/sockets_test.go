@@ -114,7 +114,7 @@ func packageVariables(s *source) (bad []string) {
 	for _, f := range s.shipped() {
 		for _, d := range f.ast.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil && (fn.Name.Name != "init" || fn.Recv != nil) {
-				bad = append(bad, s.assignments(fn.Body, f.ast.Scope, vars[f.pkg])...)
+				bad = append(bad, s.assignments(fn.Body, packageVars(f.ast), vars[f.pkg])...)
 			}
 		}
 	}
@@ -148,9 +148,9 @@ func (f *file) stateType(v *ast.ValueSpec) string {
 	return ""
 }
 
-func (s *source) assignments(body ast.Node, top *ast.Scope, vars map[string]bool) (bad []string) {
+func (s *source) assignments(body ast.Node, here []*ast.ValueSpec, vars map[string]bool) (bad []string) {
 	complain := func(e ast.Expr) {
-		if name := rootVariable(e, top, vars); name != "" {
+		if name := rootVariable(e, here, vars); name != "" {
 			bad = append(bad, fmt.Sprintf("%s: package variable %s changes", s.at(e), name))
 		}
 	}
@@ -175,7 +175,7 @@ func (s *source) assignments(body ast.Node, top *ast.Scope, vars map[string]bool
 }
 
 // rootVariable gives the package variable that x, x.f, x[i] or *x belongs to.
-func rootVariable(e ast.Expr, top *ast.Scope, vars map[string]bool) string {
+func rootVariable(e ast.Expr, here []*ast.ValueSpec, vars map[string]bool) string {
 	for {
 		switch x := e.(type) {
 		case *ast.SelectorExpr:
@@ -187,12 +187,17 @@ func rootVariable(e ast.Expr, top *ast.Scope, vars map[string]bool) string {
 		case *ast.ParenExpr:
 			e = x.X
 		case *ast.Ident:
-			if !vars[x.Name] || x.Obj != nil && top.Lookup(x.Name) != x.Obj {
-				return ""
+			if !vars[x.Name] || x.Obj != nil && !declaredBy(x.Obj.Decl, here) {
+				return "" // a local one of the same name
 			}
 			return x.Name
 		default:
 			return ""
 		}
 	}
+}
+
+func declaredBy(decl any, specs []*ast.ValueSpec) bool {
+	spec, ok := decl.(*ast.ValueSpec)
+	return ok && slices.Contains(specs, spec)
 }
