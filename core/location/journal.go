@@ -203,12 +203,12 @@ func (t *Table) compact() error {
 	if err != nil {
 		return fmt.Errorf("compact registrations: %w", errors.Join(err, f.Close()))
 	}
-	old := j.file
+	_ = j.file.Close() // nothing in it is needed any more
 	j.file, j.size, j.rewrite = f, int64(len(b)), false
 	if err := syncDir(filepath.Dir(j.path)); err != nil {
-		return fmt.Errorf("compact registrations: %w", errors.Join(err, old.Close()))
+		return fmt.Errorf("compact registrations: %w", err)
 	}
-	return old.Close()
+	return nil
 }
 
 func syncDir(dir string) error {

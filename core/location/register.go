@@ -16,6 +16,11 @@ type Contact struct {
 	RegID    uint32 // 0: none
 	Q        int    // 0 to 1000
 	Expires  int    // seconds; 0 removes
+	// Flow is the way there: the connection that the REGISTER came over, on UDP the
+	// address to send to. Without a Link the contact or the path is resolved anew
+	// for every request, and Over says what the REGISTER came over.
+	Flow sip.Flow
+	Over sip.Transport
 }
 
 // Update is one REGISTER, already admitted and its numbers checked.
@@ -25,7 +30,6 @@ type Update struct {
 	CSeq     uint32
 	Contacts []Contact
 	All      bool // Contact: *, removes all
-	Flow     sip.Flow
 	Path     []byte
 	Agent    []byte
 	Epid     []byte
@@ -202,7 +206,7 @@ func (t *Table) applyLocked(s *shard, h uint64, u *Update, c *Contact, out *Outc
 // refreshLocked gives record i the times, the flow and, where they differ, the texts of u.
 func (s *shard) refreshLocked(i uint32, r *record, u *Update, c *Contact) {
 	flags := uint8(0)
-	if r.flow != u.Flow || r.q != uint16(c.Q) || r.regID != c.RegID {
+	if r.flow != c.Flow || r.q != uint16(c.Q) || r.regID != c.RegID {
 		flags = whole
 	}
 	if !bytes.Equal(r.contact(), c.URI) || !bytes.Equal(r.params(), c.Params) || !bytes.Equal(r.path(), u.Path) ||
@@ -212,7 +216,7 @@ func (s *shard) refreshLocked(i uint32, r *record, u *Update, c *Contact) {
 	} else {
 		r.setCallID(u.CallID)
 	}
-	s.setFlowLocked(i, r, u.Flow)
+	s.setFlowLocked(i, r, c)
 	r.cseq, r.q, r.regID = u.CSeq, uint16(c.Q), c.RegID
 	r.updated = u.Now
 	r.expires = u.Now + int64(c.Expires)*int64(time.Second)

@@ -130,14 +130,16 @@ func (s *shard) linkLocked(i uint32, r *record) {
 }
 
 // setFlowLocked moves record i to another flow and keeps the list by connection.
-func (s *shard) setFlowLocked(i uint32, r *record, f sip.Flow) {
-	if r.flow.Link == f.Link {
+func (s *shard) setFlowLocked(i uint32, r *record, c *Contact) {
+	f := c.Flow
+	if r.flow.Link == f.Link && f.Link != nil {
 		r.flow = f
 		return
 	}
 	s.leaveFlowLocked(i, r)
 	r.flow = f
 	if f.Link == nil {
+		r.over = c.Over
 		return
 	}
 	info := f.Link.Info()
