@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// Advisory locks on the server, so that processes that share a database do not step on each other.
+const (
+	lockCommit  = 0x6665726e01 // held from begin to commit: commits become visible in the order of their ids
+	lockUse     = 0x6665726e02 // shared by every open store; exclusive while restoring
+	lockMigrate = 0x6665726e03 // exclusive while the schema changes
+)
+
+type postgres struct {
+	db *sql.DB
+}
+
+func newPostgres(ctx context.Context, cfg Config) (*postgres, error) {
+	return postgresIn(ctx, cfg, "")
+}
+
+// postgresIn opens the database with schema first in the search path; empty: as the server says.
+func postgresIn(ctx context.Context, cfg Config, schema string) (*postgres, error) {
+	if cfg.Dial == nil {
+		return nil, errors.New("no way to dial the database server was given")
+	}
+	pc, err := pgx.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("read the database server's name: %w", err)
+	}
+	if cfg.Password != "" {
+		pc.Password = cfg.Password
+	}
+	// Names are resolved by whoever dials: sockets, also those of DNS, belong to core/listen.
+	pc.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	pc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return cfg.Dial(ctx, network, addr)
+	}
+	pc.RuntimeParams["application_name"] = "fernamt"
+	pc.RuntimeParams["synchronous_commit"] = "on"
+	if schema != "" {
+		pc.RuntimeParams["search_path"] = schema
+	}
+	db := stdlib.OpenDB(*pc)
+	p := &postgres{db: db}
+	if err := db.PingContext(ctx); err != nil {
+		_ = db.Close()
+		return nil, p.classify(err)
+	}
+	return p, nil
+}
+
+func (p *postgres) connect(ctx context.Context, m mode) (*session, error) {
+	c, err := p.db.Conn(ctx)
+	if err != nil {
+		return nil, p.classify(err)
+	}
+	s := &session{c: c, eng: p, stmts: map[string]*sql.Stmt{}}
+	if m != forWriting {
+		s.begin = func(ctx context.Context) error {
+			_, err := c.ExecContext(context.WithoutCancel(ctx), "begin isolation level repeatable read read only")
+			return err
+		}
+		return s, nil
+	}
+	// Held as long as the connection lives; a restore asks for it alone.
+	var free bool
+	err = c.QueryRowContext(ctx, "select pg_try_advisory_lock_shared($1)", int64(lockUse)).Scan(&free)
+	if err == nil && !free {
+		err = fmt.Errorf("a restore is under way: %w", ErrInUse)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, p.classify(err)
+	}
+	s.begin = func(ctx context.Context) error {
+		return p.script(ctx, c, fmt.Sprintf("begin; select pg_advisory_xact_lock(%d)", int64(lockCommit)))
+	}
+	s.mark = func(ctx context.Context, first bool) error {
+		if first {
+			return p.script(ctx, c, "savepoint w")
+		}
+		return p.script(ctx, c, "release w; savepoint w")
+	}
+	return s, nil
+}
+
+// script sends several statements in one round trip.
+func (p *postgres) script(ctx context.Context, c *sql.Conn, text string) error {
+	return c.Raw(func(dc any) error {
+		_, err := dc.(*stdlib.Conn).Conn().PgConn().Exec(ctx, text).ReadAll()
+		return err
+	})
+}
+
+func (p *postgres) close() error { return p.db.Close() }
+
+func (p *postgres) classify(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return postgresMeaning(pe.Code, err)
+	}
+	var ne net.Error
+	var ce *pgconn.ConnectError
+	if errors.As(err, &ne) || errors.As(err, &ce) || pgconn.SafeToRetry(err) ||
+		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") {
+		return fmt.Errorf("%w (%w)", ErrUnavailable, err)
+	}
+	return err
+}
+
+// PostgreSQL's codes, https://www.postgresql.org/docs/15/errcodes-appendix.html.
+func postgresMeaning(code string, err error) error {
+	switch {
+	case code == "23505":
+		return fmt.Errorf("%w (%w)", ErrExists, err)
+	case code == "53100":
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	case code == "25006":
+		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
+	case strings.HasPrefix(code, "58"), strings.HasPrefix(code, "XX"):
+		return fmt.Errorf("%w (%w)", ErrBroken, err)
+	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), code == "53300":
+		return fmt.Errorf("%w (%w)", ErrUnavailable, err)
+	}
+	return err
+}
+
+func (p *postgres) tables(ctx context.Context, s *session) ([]table, error) {
+	rows, err := s.query(ctx, `select c.table_name::text, c.column_name::text from information_schema.columns c
+		join information_schema.tables t on t.table_schema = c.table_schema and t.table_name = c.table_name
+		where c.table_schema = current_schema() and t.table_type = 'BASE TABLE' and c.table_name <> 'goose_db_version'
+		order by c.table_name, c.ordinal_position`, nil)
+	if err != nil {
+		return nil, err
+	}
+	return readTables(s, rows)
+}
