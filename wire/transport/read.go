@@ -156,43 +156,46 @@ func (c *conn) skip(b []byte) []byte {
 // frame gives the length of the message at b's front, 0 while it is not whole, and keeps its times and sizes in bounds.
 func (c *conn) frame(m *sip.Message, b []byte) (int, error) {
 	limits := &c.l.c.Limits
-	c.begin()
-	if c.need == 0 {
-		end := headerEnd(b, max(0, c.scanned-3))
-		if end < 0 {
-			c.scanned = len(b)
-			if len(b) > limits.Header {
-				return 0, c.reject(m, b, 513)
-			}
-			return 0, nil
+	// Asking anew for each octet of a slow peer would cost the square of the length: ask when it can be whole.
+	if c.scanned > 0 && !c.ripe(b) {
+		if c.need == 0 && len(b) > limits.Header {
+			return 0, c.reject(m, b, 513)
 		}
-		if end > limits.Header {
-			return 0, c.reject(m, b[:end], 513)
-		}
-		c.scanned = end
-		c.need = end + contentLength(b[:end])
-		if c.need-end > limits.Body {
-			return 0, c.reject(m, b[:end], 413)
-		}
-		if c.need > len(b) {
-			c.due.Store(clock.Mono() + int64(limits.Rest))
-		}
-	}
-	if len(b) < c.need {
 		return 0, nil
 	}
 	n, err := sip.Frame(b)
 	if err != nil {
-		status := 400
-		if e := (*sip.Error)(nil); errors.As(err, &e) && e.Status != 0 {
-			status = e.Status
-		}
-		return 0, c.reject(m, b[:c.scanned], status)
+		e := &sip.Error{Status: 400}
+		errors.As(err, &e)
+		return 0, c.reject(m, b[:max(n, c.scanned)], e.Status)
 	}
-	if n == 0 && len(b) >= limits.Header+limits.Body {
-		return 0, c.reject(m, b[:c.scanned], 413)
+	if n == 0 {
+		c.begin()
+		c.ripe(b)
+	}
+	switch {
+	case c.need > 0 && c.scanned > limits.Header:
+		return 0, c.reject(m, b[:c.scanned], 513)
+	case max(c.need, n) > limits.Header+limits.Body:
+		return 0, c.reject(m, b[:min(len(b), c.need)], 413)
 	}
 	return n, nil
+}
+
+// ripe looks for the end of the header and says whether b may hold the whole message.
+func (c *conn) ripe(b []byte) bool {
+	if c.need == 0 {
+		from := max(0, c.scanned-3)
+		k := bytes.Index(b[from:], []byte("\r\n\r\n"))
+		if k < 0 {
+			c.scanned = len(b)
+			return false
+		}
+		c.scanned = from + k + 4
+		c.need = c.scanned + contentLength(b[:c.scanned])
+		c.due.Store(clock.Mono() + int64(c.l.c.Limits.Rest))
+	}
+	return len(b) >= c.need
 }
 
 // begin starts the time that a header may take.
@@ -223,23 +226,6 @@ func (c *conn) finish() {
 	}
 	c.due.Store(clock.Mono() + int64(time.Second))
 	_, _ = io.CopyN(io.Discard, c.nc, int64(c.l.c.Limits.Body))
-}
-
-// headerEnd gives where the empty line after the header ends, looking from octet from on; -1 when it is not there.
-func headerEnd(b []byte, from int) int {
-	for i := from; ; {
-		k := bytes.IndexByte(b[i:], '\n')
-		if k < 0 {
-			return -1
-		}
-		i += k + 1
-		switch {
-		case i < len(b) && b[i] == '\n':
-			return i + 1
-		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
-			return i + 2
-		}
-	}
 }
 
 // contentLength reads how long the header says that the body is, 0 when it cannot tell. It only says when it is worth

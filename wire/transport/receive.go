@@ -49,10 +49,17 @@ func (l *Layer) refuse(m *sip.Message, err error) {
 	if e.Drop || e.Status == 0 || !m.IsRequest() || m.Method() == sip.ACK {
 		return
 	}
-	var room [2048]byte
 	f := ReplyFlow(m)
+	if f.Link.Info().Transport != sip.Local {
+		m.StampVia()
+	}
+	var extra []byte
+	for _, h := range e.Headers {
+		extra = append(append(extra, h...), "\r\n"...)
+	}
+	answer := sip.AppendReply(nil, m, sip.Reply{Code: e.Status, Reason: e.Reason, ToTag: l.tag(m), Extra: extra})
 	// A failed send is the peer's loss: it asked wrongly and will time out.
-	_ = f.Send(sip.AppendResponse(room[:0], m, e.Status, l.tag(m), nil))
+	_ = f.Send(answer)
 }
 
 // oversize answers a message that is over a limit with status, as far as b shows who asked.
@@ -61,10 +68,11 @@ func (l *Layer) oversize(m *sip.Message, f sip.Flow, b []byte, status int) {
 	if t := l.trace.Load(); t != nil {
 		(*t)(false, f, b)
 	}
-	// The parse is expected to fail: the end is missing.
-	_ = m.Parse(b)
+	err := m.Parse(b) // expected to fail: the end is missing
 	m.Flow = f
-	l.refuse(m, sip.Status(status, ""))
+	if e := (*sip.Error)(nil); !errors.As(err, &e) || !e.Drop {
+		l.refuse(m, sip.Status(status, ""))
+	}
 }
 
 // tag makes a To tag that is the same for each retransmission of a request.
