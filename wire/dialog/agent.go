@@ -38,7 +38,10 @@ type Config struct {
 	// Contact gives the value "<sip:...>" under which we are reached over a flow.
 	Contact func(f sip.Flow) string
 	// Authorize adds credentials for the challenge to a request, or says that it has none.
-	Authorize func(req, challenge *sip.Message) bool
+	// try counts from 1: the request was sent that often.
+	Authorize func(req, challenge *sip.Message, try int) bool
+	// Prepare sees each request before it goes out the first time.
+	Prepare func(req *sip.Message, f sip.Flow)
 	// SentBy appends host and port of our Via, as for the transaction layer.
 	SentBy func(dst []byte, f sip.Flow) []byte
 	// Panic is told of a panic in somebody's turn, which otherwise goes on.

@@ -82,28 +82,32 @@ func (c *Call) Invite() *sip.Message { return c.req }
 func (c *Call) Replaced() *Call { return c.replaced }
 
 // Ring says that the person is being called: a provisional response, 180 or 183. It is sent
-// reliably when the caller demands or, with body, can do it; then body carries our answer.
-func (c *Call) Ring(code int, body bool) { c.do(func() { c.ring(code, body) }) }
+// reliably when the caller demands it, or when early is given and the caller can do it; then
+// it carries early's answer to the offer.
+func (c *Call) Ring(code int, early Media) { c.do(func() { c.ring(code, early) }) }
 
-func (c *Call) ring(code int, body bool) {
+func (c *Call) ring(code int, early Media) {
 	in := c.in
 	if in == nil || c.state == Up || c.state == Over {
 		return
 	}
+	if c.media == nil {
+		c.media = early
+	}
 	if in.waiting != nil { // RFC 3262 §3: one at a time
-		in.then = append(in.then, func() { c.ring(code, body) })
+		in.then = append(in.then, func() { c.ring(code, early) })
 		return
 	}
 	c.state = Early
 	lines := []string{"Contact: " + c.d.Contact, "Allow: " + c.a.Allow()}
 	must := in.req.HasToken(sip.HRequire, "100rel")
-	if !must && !(body && in.req.HasToken(sip.HSupported, "100rel")) {
+	if !must && !(early != nil && in.req.HasToken(sip.HSupported, "100rel")) {
 		in.req.Respond(code, lines...)
 		c.publish()
 		return
 	}
 	var sd []byte
-	if body && in.offer != nil && !in.answered {
+	if early != nil && in.offer != nil && !in.answered {
 		a := c.answer(in.offer)
 		if a == nil {
 			c.reject(488, nil)

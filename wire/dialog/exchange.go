@@ -43,6 +43,9 @@ func (x *exchange) start() {
 	if x.sent != nil {
 		x.sent(x.req, f)
 	}
+	if x.tries == 1 && x.a.c.Prepare != nil {
+		x.a.c.Prepare(x.req, f)
+	}
 	c, err := x.a.c.Layer.Request(x.req.Clone(), f, 0, x)
 	if err != nil {
 		x.fail(err)
@@ -88,7 +91,7 @@ func (x *exchange) fail(err error) {
 func (x *exchange) response(m *sip.Message) {
 	code := m.StatusCode()
 	if (code == 401 || code == 407) && x.a.c.Authorize != nil && x.tries < maxTries && !x.cancelled &&
-		x.a.c.Authorize(x.req, m) {
+		x.a.c.Authorize(x.req, m, x.tries) {
 		x.again()
 		return
 	}
@@ -125,4 +128,31 @@ func codeOf(err error) int {
 		return 487
 	}
 	return 503
+}
+
+// Send sends a request outside any dialog; what is missing is filled in: To, From tag, Call-ID,
+// CSeq, Max-Forwards. done hears the final response, or why there is none.
+func (a *Agent) Send(m *sip.Message, done func(m *sip.Message, err error)) {
+	on := &turn{panic: a.c.Panic}
+	fill := func(h sip.Header, v string) {
+		if m.Get(h) == nil {
+			m.Set(h, []byte(v))
+		}
+	}
+	fill(sip.HMaxForwards, "70")
+	fill(sip.HTo, "<"+string(m.RequestURI())+">")
+	fill(sip.HCallID, token(20))
+	fill(sip.HCSeq, "1 "+string(m.MethodName()))
+	if len(m.FromTag()) == 0 {
+		m.Set(sip.HFrom, []byte(tagged(untagged(m.Get(sip.HFrom)), token(10))))
+	}
+	a.name(m)
+	seq, _, _ := m.CSeq()
+	x := &exchange{a: a, on: on, req: m, seq: func() uint32 { seq++; return seq }}
+	x.heard = func(m *sip.Message, err error) {
+		if m == nil || m.StatusCode() >= 200 {
+			done(m, err)
+		}
+	}
+	on.do(x.start)
 }
