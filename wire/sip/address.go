@@ -16,51 +16,54 @@ type Address struct {
 // ParseAddress reads one address; a value with several is cut by Values before.
 func ParseAddress(b []byte) (Address, error) {
 	var a Address
-	b = trim(b)
+	err := a.parse(trim(b))
+	return a, err
+}
+
+// parse fills a zero Address.
+func (a *Address) parse(b []byte) error {
 	if len(b) == 0 {
-		return a, errAddress
+		return errAddress
 	}
 	i := 0
 	switch b[0] {
 	case '<':
 	case '"':
 		if i = quoted(b, 0); i < 0 {
-			return a, errAddress
+			return errAddress
 		}
 		a.Display = b[1 : i-1]
 		i = skip(b, i)
 	case '*':
 		if len(b) == 1 {
 			a.RawURI = b
-			return a, nil
+			return nil
 		}
 		fallthrough
 	default:
 		i = span(b, 0, cDisplay)
 		if i == len(b) || b[i] != '<' {
-			err := a.parseSpec(b)
-			return a, err
+			return a.parseSpec(b)
 		}
 		a.Display = trim(b[:i])
 	}
 	if i >= len(b) || b[i] != '<' {
-		return a, errAddress
+		return errAddress
 	}
 	end := bytes.IndexByte(b[i:], '>')
 	if end < 0 {
-		return a, errAddress
+		return errAddress
 	}
+	end += i
 	a.Angle = true
-	a.RawURI = b[i+1 : i+end]
-	a.Params = b[i+end+1:]
-	if len(a.Params) > 0 {
-		if a.Params = a.Params[skip(a.Params, 0):]; !goodParams(a.Params) {
-			return a, errAddress
+	a.RawURI = b[i+1 : end]
+	if end+1 < len(b) {
+		a.Params = b[skip(b, end+1):]
+		if !goodParams(a.Params) {
+			return errAddress
 		}
 	}
-	var err error
-	a.URI, err = ParseURI(a.RawURI)
-	return a, err
+	return a.URI.parse(a.RawURI)
 }
 
 // parseSpec reads a URI without brackets: all behind its first semicolon belongs to the
@@ -79,9 +82,7 @@ func (a *Address) parseSpec(b []byte) error {
 			return errAddress
 		}
 	}
-	var err error
-	a.URI, err = ParseURI(a.RawURI)
-	return err
+	return a.URI.parse(a.RawURI)
 }
 
 // Star says that this is the Contact "*" of a REGISTER that removes all bindings.

@@ -47,7 +47,7 @@ const ringing = "SIP/2.0 180 Ringing\r\n" +
 // room gives a buffer with text and spare capacity, as a transport hands it over.
 func room(text string) []byte { return append(make([]byte, 0, 4096), text...) }
 
-func from(text string) *Message {
+func from() *Message {
 	return &Message{Flow: Flow{Remote: netip.MustParseAddrPort("127.0.0.1:5070")}}
 }
 
@@ -94,7 +94,7 @@ func TestNoAllocation(t *testing.T) {
 		}},
 	} {
 		b := room(c.text)
-		m := from(c.text)
+		m := from()
 		n := testing.AllocsPerRun(200, func() {
 			if m.Parse(b) != nil {
 				t.Fatal("parse")
@@ -108,7 +108,7 @@ func TestNoAllocation(t *testing.T) {
 func BenchmarkParse(b *testing.B) {
 	for name, text := range map[string]string{"register": register, "invite": invite, "ringing": ringing} {
 		b.Run(name, func(b *testing.B) {
-			buf, m := room(text), from(text)
+			buf, m := room(text), from()
 			b.ReportAllocs()
 			for b.Loop() {
 				_ = m.Parse(buf)
@@ -120,7 +120,7 @@ func BenchmarkParse(b *testing.B) {
 func BenchmarkCheck(b *testing.B) {
 	for name, text := range map[string]string{"register": register, "invite": invite} {
 		b.Run(name, func(b *testing.B) {
-			buf, m := room(text), from(text)
+			buf, m := room(text), from()
 			_ = m.Parse(buf)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -131,7 +131,7 @@ func BenchmarkCheck(b *testing.B) {
 }
 
 func BenchmarkStampAnswer(b *testing.B) {
-	buf, m := room(register), from(register)
+	buf, m := room(register), from()
 	out := make([]byte, 0, 4096)
 	extra := []byte("Contact: <sip:u012345@127.0.0.1:5070>;expires=3600\r\n")
 	b.ReportAllocs()
@@ -143,7 +143,7 @@ func BenchmarkStampAnswer(b *testing.B) {
 }
 
 func BenchmarkForwardResponse(b *testing.B) {
-	buf, m := room(ringing), from(ringing)
+	buf, m := room(ringing), from()
 	out := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -154,7 +154,7 @@ func BenchmarkForwardResponse(b *testing.B) {
 }
 
 func BenchmarkForwardRequest(b *testing.B) {
-	buf, m := room(invite), from(invite)
+	buf, m := room(invite), from()
 	out := make([]byte, 0, 4096)
 	via, hops := []byte("SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK00000a1f00c0ffee"), []byte("69")
 	route, target := []byte("<sip:127.0.0.1;lr>"), []byte("sip:u012345@127.0.0.1:5072")
@@ -172,7 +172,7 @@ func BenchmarkForwardRequest(b *testing.B) {
 }
 
 func BenchmarkVia(b *testing.B) {
-	m := from(register)
+	m := from()
 	_ = m.Parse(room(register))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -181,7 +181,7 @@ func BenchmarkVia(b *testing.B) {
 }
 
 func BenchmarkAddress(b *testing.B) {
-	m := from(register)
+	m := from()
 	_ = m.Parse(room(register))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -190,7 +190,7 @@ func BenchmarkAddress(b *testing.B) {
 }
 
 func BenchmarkFromTag(b *testing.B) {
-	m := from(register)
+	m := from()
 	_ = m.Parse(room(register))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -37,8 +37,8 @@ func (m *Message) check() *Error {
 		return errTwice
 	}
 	if m.code == 0 {
-		u, err := ParseURI(m.RequestURI())
-		if err != nil {
+		var u URI
+		if u.parse(m.RequestURI()) != nil {
 			return errURI
 		}
 		if u.Headers != nil { // RFC 3261 §19.1.1: none in a Request-URI
@@ -112,8 +112,8 @@ func (m *Message) checkVia(v []byte, n *int) *Error {
 		if *n > 1 {
 			continue
 		}
-		via, err := ParseVia(e)
-		if err != nil || string(via.Version) != "2.0" {
+		var via Via
+		if via.parse(e) != nil || string(via.Version) != "2.0" {
 			return errVia
 		}
 		if string(via.Branch) == MagicCookie { // RFC 4475 §3.2.1
@@ -125,8 +125,8 @@ func (m *Message) checkVia(v []byte, n *int) *Error {
 
 // checkOne checks From or To: exactly one address.
 func checkOne(v []byte, bad *Error) *Error {
-	a, err := ParseAddress(v)
-	if err != nil || a.Star() {
+	var a Address
+	if a.parse(v) != nil || a.Star() {
 		return bad
 	}
 	return nil
@@ -146,8 +146,8 @@ func (m *Message) checkList(i int, n *int, r listRule) *Error {
 		if *n++; *n > r.max {
 			return r.many
 		}
-		a, err := ParseAddress(e)
-		if err != nil {
+		var a Address
+		if a.parse(e) != nil {
 			return r.bad
 		}
 		if a.Star() && (m.method != REGISTER || r.max != MaxContact) {

@@ -1,5 +1,7 @@
 package sip
 
+import "encoding/binary"
+
 // Header is the number of a header name. HOther stands for each name without a number.
 type Header uint8
 
@@ -151,48 +153,84 @@ var compact = [26]Header{
 }
 
 // slots is an open-addressed table from the hash of a lower-case name to its number.
-// names holds the lower-case names for the comparison that follows.
-var slots, lowerNames = buildSlots()
+// names holds the lower-case names as words, for the comparison that follows.
+var slots, names = buildSlots()
 
-const slotCount = 512
+const (
+	slotBits = 9
+	maxName  = 32 // octets of the longest name that has a number, rounded up
+)
 
-func slotOf(first, middle, last byte, n int) uint {
-	return (uint(n)*37 ^ uint(first)*5 ^ uint(middle)*19 ^ uint(last)<<3) % slotCount
+// words is a name of up to 32 octets, first octet lowest, padded with zeros.
+type words [maxName / 8]uint64
+
+// below keeps the lowest n octets of a word.
+var below = [9]uint64{0, 1<<8 - 1, 1<<16 - 1, 1<<24 - 1, 1<<32 - 1, 1<<40 - 1, 1<<48 - 1, 1<<56 - 1, 1<<64 - 1}
+
+// lower sets bit 5 of each octet: of those in a token that turns capitals into small
+// letters and moves nothing else onto a name's octet.
+const lower = 0x2020202020202020
+
+func slotOf(w uint64, n int) uint64 {
+	return (w ^ uint64(n)<<59) * 0x9e3779b97f4a7c15 >> (64 - slotBits)
 }
 
-func buildSlots() (t [slotCount]Header, lower [headers]string) {
+func buildSlots() (t [1 << slotBits]Header, names [headers]words) {
 	for h := HOther + 1; h < headers; h++ {
-		b := []byte(headerNames[h])
-		for i := range b {
-			b[i] = lowerByte(b[i])
+		var b [maxName]byte
+		n := copy(b[:], headerNames[h])
+		for i := range n {
+			b[i] |= 0x20
 		}
-		lower[h] = string(b)
-		i := slotOf(b[0], b[len(b)/2]|0x20, b[len(b)-1], len(b))
+		for i := range names[h] {
+			names[h][i] = binary.LittleEndian.Uint64(b[8*i:])
+		}
+		i := slotOf(names[h][0], n)
 		for t[i] != HOther {
-			i = (i + 1) % slotCount
+			i = (i + 1) % uint64(len(t))
 		}
 		t[i] = h
 	}
-	return t, lower
+	return t, names
 }
 
 // HeaderOf gives the number of a header's name, long or compact, in any case.
 func HeaderOf(name []byte) Header {
-	n := len(name)
+	if len(name) > maxName {
+		return HOther
+	}
+	var b [maxName]byte
+	copy(b[:], name)
+	return headerAt(b[:], len(name))
+}
+
+// headerAt is HeaderOf for the first n octets of b, which is at least maxName long.
+func headerAt(b []byte, n int) Header {
 	if n <= 1 {
-		if n == 1 && name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z' {
-			return compact[name[0]|0x20-'a']
+		if c := (b[0] | 0x20) - 'a'; n == 1 && c < 26 {
+			return compact[c]
 		}
 		return HOther
 	}
-	i := slotOf(name[0]|0x20, name[n/2]|0x20, name[n-1]|0x20, n)
+	w := (binary.LittleEndian.Uint64(b) | lower) & below[min(n, 8)]
+	i := slotOf(w, n)
 	for {
 		h := slots[i]
-		if h == HOther || equalLower(name, lowerNames[h]) {
+		if h == HOther || w == names[h][0] && n == len(headerNames[h]) && (n <= 8 || sameRest(b, n, &names[h])) {
 			return h
 		}
-		i = (i + 1) % slotCount
+		i = (i + 1) % uint64(len(slots))
 	}
+}
+
+// sameRest compares what stands behind the first eight octets.
+func sameRest(b []byte, n int, name *words) bool {
+	for i := 1; 8*i < n; i++ {
+		if (binary.LittleEndian.Uint64(b[8*i:])|lower)&below[min(n-8*i, 8)] != name[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // mask is a set of headers.

@@ -1,6 +1,10 @@
 package sip
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+)
 
 // Parse reads one datagram, or one framed message of a stream. m takes b over, and its
 // capacity behind the message too: hand it a slice whose spare capacity is free (cut it
@@ -132,7 +136,7 @@ func (m *Message) parseFields(p *int) (lines int, bad *Error) {
 			return lines + 1, bad
 		}
 		s := i
-		n := span(b, i, cToken)
+		n, id := fieldName(b, i)
 		c := n
 		if c < len(b) && b[c] != ':' {
 			c = skip(b, c)
@@ -178,8 +182,39 @@ func (m *Message) parseFields(p *int) (lines int, bad *Error) {
 		for end > v && isSpace(b[end-1]) { // a fold of blanks alone must not end as an empty line
 			end--
 		}
-		m.push(field{name: uint32(s), value: uint32(v), end: uint32(end), nlen: uint16(n - s), id: HeaderOf(b[s:n]), folded: folded})
+		if m.n >= inline {
+			m.push(field{name: uint32(s), value: uint32(v), end: uint32(end), nlen: uint16(n - s), id: id, folded: folded})
+			continue
+		}
+		f := &m.fields[m.n] // octet by octet: a copy of a whole one waits for its parts
+		f.name, f.value, f.end, f.nlen, f.id, f.folded = uint32(s), uint32(v), uint32(end), uint16(n-s), id, folded
+		m.n++
+		at, bit := id>>6&1, uint64(1)<<(id&63)
+		m.twice[at] |= m.have[at] & bit
+		m.have[at] |= bit
 	}
+}
+
+// fieldName gives the end of the name that starts at i, and its number. A name with a
+// number needs no look at each octet: the comparison was one.
+func fieldName(b []byte, i int) (end int, id Header) {
+	if i+maxName > len(b) {
+		end = span(b, i, cToken)
+		return end, HeaderOf(b[i:end])
+	}
+	at := b[i : i+maxName]
+	for k := 0; k < maxName; k += 8 {
+		x := binary.LittleEndian.Uint64(at[k:]) ^ 0x3a3a3a3a3a3a3a3a // a colon's octet becomes 0
+		if z := (x - 0x0101010101010101) &^ x & 0x8080808080808080; z != 0 {
+			n := k + bits.TrailingZeros64(z)>>3
+			if id = headerAt(at, n); id != HOther {
+				return i + n, id
+			}
+			break
+		}
+	}
+	end = span(b, i, cToken)
+	return end, HeaderOf(b[i:end])
 }
 
 func first(a, b *Error) *Error {

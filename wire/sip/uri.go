@@ -23,25 +23,33 @@ type URI struct {
 // ParseURI reads a URI. An unknown scheme is no error here.
 func ParseURI(b []byte) (URI, error) {
 	var u URI
+	err := u.parse(b)
+	return u, err
+}
+
+// parse fills a zero URI.
+func (u *URI) parse(b []byte) error {
+	if len(b) > 4 && b[3] == ':' && b[0]|0x20 == 's' && b[1]|0x20 == 'i' && b[2]|0x20 == 'p' {
+		u.Scheme = b[:3]
+		return u.parseSIP(b[4:])
+	}
 	i := span(b, 0, cScheme)
 	if i == 0 || i >= len(b) || b[i] != ':' || class[b[0]]&cDigit != 0 || class[b[0]]&cToken == 0 {
-		return u, errURI
+		return errURI
 	}
 	u.Scheme = b[:i]
 	rest := b[i+1:]
 	switch {
-	case i == 3 && equalLower(u.Scheme, "sip"), i == 4 && equalLower(u.Scheme, "sips"):
-		err := u.parseSIP(rest)
-		return u, err
+	case i == 4 && equalLower(u.Scheme, "sips"):
+		return u.parseSIP(rest)
 	case i == 3 && equalLower(u.Scheme, "tel"):
-		err := u.parseTel(rest)
-		return u, err
+		return u.parseTel(rest)
 	}
 	if len(rest) == 0 || span(rest, 0, cURI) < len(rest) {
-		return u, errURI
+		return errURI
 	}
 	u.Opaque = rest
-	return u, nil
+	return nil
 }
 
 // parseSIP reads what stands behind "sip:". The user may hold each of ";?/:,", so that

@@ -21,7 +21,12 @@ type Via struct {
 // ParseVia reads one element; blanks are allowed around each of its parts.
 func ParseVia(b []byte) (Via, error) {
 	var v Via
-	b = trim(b)
+	err := v.parse(trim(b))
+	return v, err
+}
+
+// parse fills a zero Via.
+func (v *Via) parse(b []byte) error {
 	i := 0
 	if len(b) > 8 && string(b[:8]) == "SIP/2.0/" {
 		v.Version = b[4:7]
@@ -29,29 +34,28 @@ func ParseVia(b []byte) (Via, error) {
 	} else {
 		s := span(b, 0, cToken)
 		if !equalLower(b[:s], "sip") {
-			return v, errVia
+			return errVia
 		}
 		if i = skip(b, s); i >= len(b) || b[i] != '/' {
-			return v, errVia
+			return errVia
 		}
 		s = skip(b, i+1)
 		if i = span(b, s, cToken); i == s {
-			return v, errVia
+			return errVia
 		}
 		v.Version = b[s:i]
 		if i = skip(b, i); i >= len(b) || b[i] != '/' {
-			return v, errVia
+			return errVia
 		}
 		i = skip(b, i+1)
 	}
 	s := i
 	if i = span(b, s, cToken); i == s || i >= len(b) || !isBlank(b[i]) {
-		return v, errVia
+		return errVia
 	}
 	v.TransportName = b[s:i]
 	v.Transport = TransportOf(v.TransportName)
-	err := v.parseSentBy(b[skip(b, i):])
-	return v, err
+	return v.parseSentBy(b[skip(b, i):])
 }
 
 // parseSentBy reads host, port and parameters.
