@@ -1,6 +1,8 @@
 package dialog
 
 import (
+	"hash/maphash"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,7 +60,8 @@ type Config struct {
 
 // Agent is a user agent core: RFC 3261 §8, both sides.
 type Agent struct {
-	c Config
+	c    Config
+	seed maphash.Seed
 
 	mu     sync.Mutex
 	parts  map[partKey]part
@@ -95,7 +98,7 @@ func New(c Config) *Agent {
 	if c.SentBy == nil {
 		c.SentBy = func(dst []byte, f sip.Flow) []byte { return f.Link.Info().Local.AppendTo(dst) }
 	}
-	return &Agent{c: c, parts: map[partKey]part{}, merged: map[mergeKey]struct{}{}}
+	return &Agent{c: c, seed: maphash.MakeSeed(), parts: map[partKey]part{}, merged: map[mergeKey]struct{}{}}
 }
 
 // Request is the transaction layer's call: a request that no transaction knows.
@@ -109,13 +112,13 @@ func (a *Agent) Request(m *sip.Message) {
 		return
 	}
 	if code, extra := a.refuse(m); code != 0 {
-		a.c.Layer.Reply(m, code, nil, []byte(extra))
+		a.reply(m, code, extra)
 		return
 	}
 	var p part
 	if tag != "" {
 		if p = a.find(string(m.CallID()), tag); p == nil {
-			a.c.Layer.Reply(m, 481, nil, nil)
+			a.reply(m, 481, "")
 			return
 		}
 	}
@@ -135,6 +138,18 @@ func (a *Agent) Request(m *sip.Message) {
 	}
 }
 
+// reply answers without keeping anything. The tag is the same each time the same request
+// comes. RFC 3261 §8.2.7
+func (a *Agent) reply(m *sip.Message, code int, lines string) {
+	var h maphash.Hash
+	h.SetSeed(a.seed)
+	for _, b := range [][]byte{m.CallID(), m.FromTag(), m.Get(sip.HCSeq), m.First(sip.HVia)} {
+		h.Write(b)
+		h.WriteByte(0)
+	}
+	a.c.Layer.Reply(m, code, strconv.AppendUint(nil, h.Sum64(), 36), []byte(lines))
+}
+
 // take makes the server transaction. nil: the request is under way already.
 func (a *Agent) take(m *sip.Message, tag string) *Request {
 	r := &Request{a: a}
@@ -146,7 +161,7 @@ func (a *Agent) take(m *sip.Message, tag string) *Request {
 		a.merged[k] = struct{}{}
 		a.mu.Unlock()
 		if twice { // RFC 3261 §8.2.2.2: it reached us by two ways
-			a.c.Layer.Reply(m, 482, nil, nil)
+			a.reply(m, 482, "")
 			return nil
 		}
 		r.merge = &k

@@ -56,6 +56,11 @@ func FromRequest(req *sip.Message, tag, contact string) (*Dialog, error) {
 	for v := range req.Values(sip.HRecordRoute) {
 		d.Routes = append(d.Routes, string(v))
 	}
+	if !req.Has(sip.HContact) { // RFC 2543 §4.2: then the sender's address has to do
+		a, err := req.From()
+		d.Target = string(a.RawURI)
+		return d, err
+	}
 	return d, d.aim(req)
 }
 
