@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fernamt/wire/clock"
-	"fernamt/wire/sip"
 )
 
 const (
@@ -157,7 +156,6 @@ func (b *batch) handle(now int64) {
 	b.mu.Lock()
 	b.open = true
 	b.mu.Unlock()
-	b.s.l.count.in[sip.UDP].Add(uint64(b.got))
 	for i := range b.got {
 		m := &b.in[i]
 		at := i * b.stride
@@ -165,6 +163,7 @@ func (b *batch) handle(now int64) {
 		b.s.datagram(d, b.from(i), m.hdr.Flags&unix.MSG_TRUNC == 0, now)
 		m.hdr.Namelen, m.hdr.Flags = unix.SizeofSockaddrInet6, 0
 	}
+	b.s.counted()
 	b.mu.Lock()
 	b.open = false
 	b.flushLocked()

@@ -30,6 +30,7 @@ type socket struct {
 
 	// The reader's own.
 	msg   sip.Message
+	took  uint64 // messages not counted yet
 	stun  []byte
 	pings [256]struct {
 		second int64
@@ -110,6 +111,7 @@ func (s *socket) readEach() error {
 			return err
 		}
 		s.datagram(buf[:n], from, n < room, clock.Mono())
+		s.counted()
 	}
 }
 
@@ -124,7 +126,7 @@ func (s *socket) readOne(b []byte) (int, netip.AddrPort, error) {
 
 // datagram handles what one peer sent at once. whole is false when the datagram was cut.
 func (s *socket) datagram(b []byte, from netip.AddrPort, whole bool, now int64) {
-	if len(b) > 0 && b[0] < 4 && whole {
+	if len(b) >= 20 && b[0] < 4 && whole { // RFC 5626 §8: no SIP message begins so
 		s.binding(b, from, now)
 		return
 	}
@@ -136,12 +138,19 @@ func (s *socket) datagram(b []byte, from netip.AddrPort, whole bool, now int64) 
 		return
 	}
 	f := sip.Flow{Link: s, Remote: from}
+	s.took++
 	if !whole {
 		s.l.count.tooLarge.Add(1)
 		s.l.oversize(&s.msg, f, b[:len(b):len(b)], 513)
 		return
 	}
 	s.l.deliver(&s.msg, f, b, now)
+}
+
+// counted enters what was received into the counters, once per batch.
+func (s *socket) counted() {
+	s.l.count.in[sip.UDP].Add(s.took)
+	s.took = 0
 }
 
 // binding answers a STUN keep-alive (RFC 5626 §4.4.2), so many a second and no more: the source may be forged.
