@@ -254,6 +254,9 @@ func (h *SimHost) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) 
 	}
 	peer := h.peerLocked(to.Addr())
 	rule := s.stopsLocked(ports.TCP, src, to.Addr(), to.Port())
+	if rule == nil && s.stopsLocked(ports.TCP, to.Addr(), src, to.Port()) != nil {
+		rule = &Rule{} // the answer gets lost
+	}
 	if peer == nil {
 		err = syscall.EHOSTUNREACH
 	} else if _, ok := boundLocked(peer.listeners, to); !ok {
