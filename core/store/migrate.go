@@ -33,7 +33,7 @@ func newSchema(e engine) (*schema, error) {
 	switch e := e.(type) {
 	case *sqliteEngine:
 		db = e.write
-	case *postgres:
+	case *postgresEngine:
 		dialect, folder, db = goose.DialectPostgres, "migrations/postgres", e.db
 	}
 	files, err := fs.Sub(migrations, folder)

@@ -20,16 +20,16 @@ const (
 	lockMigrate = 0x6665726e03 // exclusive while the schema changes
 )
 
-type postgres struct {
+type postgresEngine struct {
 	db *sql.DB
 }
 
-func newPostgres(ctx context.Context, cfg Config) (*postgres, error) {
+func newPostgres(ctx context.Context, cfg Config) (*postgresEngine, error) {
 	return postgresIn(ctx, cfg, "")
 }
 
 // postgresIn opens the database with schema first in the search path; empty: as the server says.
-func postgresIn(ctx context.Context, cfg Config, schema string) (*postgres, error) {
+func postgresIn(ctx context.Context, cfg Config, schema string) (*postgresEngine, error) {
 	if cfg.Dial == nil {
 		return nil, errors.New("no way to dial the database server was given")
 	}
@@ -51,7 +51,7 @@ func postgresIn(ctx context.Context, cfg Config, schema string) (*postgres, erro
 		pc.RuntimeParams["search_path"] = schema
 	}
 	db := stdlib.OpenDB(*pc)
-	p := &postgres{db: db}
+	p := &postgresEngine{db: db}
 	if err := db.PingContext(ctx); err != nil {
 		_ = db.Close()
 		return nil, p.classify(err)
@@ -59,12 +59,15 @@ func postgresIn(ctx context.Context, cfg Config, schema string) (*postgres, erro
 	return p, nil
 }
 
-func (p *postgres) connect(ctx context.Context, m mode) (*session, error) {
+func (p *postgresEngine) connect(ctx context.Context, m mode) (*session, error) {
 	c, err := p.db.Conn(ctx)
 	if err != nil {
 		return nil, p.classify(err)
 	}
 	s := &session{c: c, eng: p, stmts: map[string]*sql.Stmt{}}
+	if m == forLoading {
+		return s, nil
+	}
 	if m != forWriting {
 		s.begin = func(ctx context.Context) error {
 			_, err := c.ExecContext(context.WithoutCancel(ctx), "begin isolation level repeatable read read only")
@@ -95,16 +98,16 @@ func (p *postgres) connect(ctx context.Context, m mode) (*session, error) {
 }
 
 // script sends several statements in one round trip.
-func (p *postgres) script(ctx context.Context, c *sql.Conn, text string) error {
+func (p *postgresEngine) script(ctx context.Context, c *sql.Conn, text string) error {
 	return c.Raw(func(dc any) error {
 		_, err := dc.(*stdlib.Conn).Conn().PgConn().Exec(ctx, text).ReadAll()
 		return err
 	})
 }
 
-func (p *postgres) close() error { return p.db.Close() }
+func (p *postgresEngine) close() error { return p.db.Close() }
 
-func (p *postgres) classify(err error) error {
+func (p *postgresEngine) classify(err error) error {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		return postgresMeaning(pe.Code, err)
@@ -135,7 +138,7 @@ func postgresMeaning(code string, err error) error {
 	return err
 }
 
-func (p *postgres) tables(ctx context.Context, s *session) ([]table, error) {
+func (p *postgresEngine) tables(ctx context.Context, s *session) ([]table, error) {
 	rows, err := s.query(ctx, `select c.table_name::text, c.column_name::text from information_schema.columns c
 		join information_schema.tables t on t.table_schema = c.table_schema and t.table_name = c.table_name
 		where c.table_schema = current_schema() and t.table_type = 'BASE TABLE' and c.table_name <> 'goose_db_version'

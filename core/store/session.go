@@ -31,7 +31,7 @@ func (s *session) prepare(ctx context.Context, query string) (*sql.Stmt, error) 
 		s.forget()
 	}
 	text := query
-	if _, ok := s.eng.(*postgres); ok {
+	if _, ok := s.eng.(*postgresEngine); ok {
 		text = numbered(query)
 	}
 	st, err := s.c.PrepareContext(ctx, text)

@@ -65,7 +65,7 @@ func sqliteDSN(path string, reader bool) string {
 func (e *sqliteEngine) connect(ctx context.Context, m mode) (*session, error) {
 	pool := e.read
 	begin := "begin"
-	if m == forWriting {
+	if m == forWriting || m == forLoading {
 		pool, begin = e.write, "begin immediate"
 	}
 	c, err := pool.Conn(ctx)

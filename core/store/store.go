@@ -101,7 +101,8 @@ type mode uint8
 const (
 	forWriting mode = iota
 	forReading
-	forTools // reading by a tool beside a server: nothing is created
+	forTools   // reading by a tool beside a server: nothing is created
+	forLoading // writing by a restore, which holds the store's locks already
 )
 
 type table struct {
@@ -135,7 +136,10 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		db.release()
 		return nil, err
 	}
-	db.start()
+	if err := db.start(ctx); err != nil {
+		db.release()
+		return nil, err
+	}
 	return db, nil
 }
 
@@ -151,7 +155,10 @@ func (db *DB) prepare(ctx context.Context) (err error) {
 		}
 	}
 	if cfg.DSN != "" {
-		db.eng, err = newPostgres(ctx, cfg)
+		e, err := newPostgres(ctx, cfg)
+		if err == nil {
+			db.eng = e
+		}
 		return err
 	}
 	if !cfg.ReadOnly {
@@ -159,11 +166,14 @@ func (db *DB) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	db.eng, err = newSQLite(filepath.Join(cfg.Dir, sqliteFile), cfg.ReadOnly)
+	e, err := newSQLite(filepath.Join(cfg.Dir, sqliteFile), cfg.ReadOnly)
+	if err == nil {
+		db.eng = e
+	}
 	return err
 }
 
-func (db *DB) start() {
+func (db *DB) start(ctx context.Context) error {
 	db.queue = make(chan *write, 2*batchSize)
 	db.closing = make(chan struct{})
 	db.ended = make(chan struct{})
@@ -173,9 +183,15 @@ func (db *DB) start() {
 	}
 	if db.cfg.ReadOnly {
 		close(db.ended)
-		return
+		return nil
 	}
-	go db.writeLoop()
+	// The connection is made now, for on PostgreSQL it also says that the store is in use.
+	s, err := db.eng.connect(ctx, forWriting)
+	if err != nil {
+		return err
+	}
+	go db.writeLoop(s)
+	return nil
 }
 
 // Close waits for the writes under way, then closes the store.

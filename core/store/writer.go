@@ -50,8 +50,7 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	}
 }
 
-func (db *DB) writeLoop() {
-	var s *session
+func (db *DB) writeLoop(s *session) {
 	defer func() {
 		if s != nil {
 			s.close()
