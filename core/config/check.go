@@ -123,11 +123,14 @@ func (s *Settings) checkLimits() error {
 		v        int
 		min, max int
 	}{
-		{"message_size", l.MessageSize, 4 << 10, 16 << 20},
+		{"message_header", l.MessageHeader, 4 << 10, 16 << 20},
+		{"message_body", l.MessageBody, 4 << 10, 64 << 20},
 		{"connections", l.Connections, 1, 10_000_000},
 		{"connections_per_address", l.ConnectionsPerAddress, 1, 10_000_000},
 		{"requests_per_address", l.RequestsPerAddress, 0, 10_000_000},
-		{"login_failures", l.LoginFailures, 0, 10_000_000},
+		{"address_failures", l.AddressFailures, 1, 10_000_000},
+		{"user_failures", l.UserFailures, 1, 10_000_000},
+		{"memory", l.Memory, 0, 1 << 24},
 		{"transactions", l.Transactions, 100, 100_000_000},
 	} {
 		if n.v < n.min || n.v > n.max {

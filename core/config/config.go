@@ -29,6 +29,7 @@ type Settings struct {
 	Certificates []Certificate `toml:"certificate" doc:"Certificates for people outside; servers among themselves use the internal CA's"`
 	Pools        []Pool        `toml:"pool" doc:"Front ends that stand for one another"`
 	Hosts        []Host        `toml:"host" doc:"The machines, or processes, and what they do"`
+	Edge         Edge          `toml:"edge" doc:"The media relay, which is not there yet: read, and of no effect"`
 
 	File  string         `toml:"-"` // where it was read; "" when made in memory
 	Roles map[string]any `toml:"-"` // pointers to the role structs, filled, by role name
@@ -56,15 +57,18 @@ type DNS struct {
 
 // Limits bounds what is asked of the server.
 type Limits struct {
-	MessageSize           int      `toml:"message_size" doc:"Largest SIP message on a stream, in octets; more is answered 513"`
-	Connections           int      `toml:"connections" doc:"Connections open at once, all together"`
-	ConnectionsPerAddress int      `toml:"connections_per_address" doc:"Connections open at once from one address outside"`
-	HeaderTime            Duration `toml:"header_time" doc:"How long a peer may take to send one message"`
-	IdleTime              Duration `toml:"idle_time" doc:"After how long without a byte a connection is closed"`
+	MessageHeader         int      `toml:"message_header" doc:"Largest header of a SIP message on a stream, in octets"`
+	MessageBody           int      `toml:"message_body" doc:"Largest body of a SIP message on a stream, in octets; more is answered 513"`
+	Connections           int      `toml:"connections" doc:"SIP connections open at once, all together"`
+	ConnectionsPerAddress int      `toml:"connections_per_address" doc:"SIP connections open at once from one address (IPv6: /64)"`
+	HeaderTime            Duration `toml:"header_time" doc:"How long a peer may take to send the header of one message"`
+	IdleTime              Duration `toml:"idle_time" doc:"After how long without a whole message a connection is closed on which nobody is registered"`
 	RequestsPerAddress    int      `toml:"requests_per_address" doc:"Requests per second from one address outside before it is slowed down; 0: no limit"`
-	LoginFailures         int      `toml:"login_failures" doc:"Failed logins from one address within ban_time that have it banned; 0: never"`
+	AddressFailures       int      `toml:"address_failures" doc:"Failed logins a minute from one address that have it banned"`
+	UserFailures          int      `toml:"user_failures" doc:"Failed logins a minute for one user that have further tries wait"`
 	BanTime               Duration `toml:"ban_time" doc:"How long a ban lasts"`
 	Transactions          int      `toml:"transactions" doc:"Transactions held at once; beyond, new requests get 503 with Retry-After"`
+	Memory                int      `toml:"memory" doc:"MiB of heap beyond which new requests get 503 with Retry-After; 0: no limit"`
 }
 
 // HEP is the export to HOMER.
@@ -99,15 +103,20 @@ type Host struct {
 	Addresses map[string][]netip.Addr `toml:"addresses" doc:"Addresses of single doors, by their name in fernamt ports, in place of the side's"`
 }
 
+// Edge stands in for the role of that name until it is there, so that settings for it
+// are no error.
+type Edge struct {
+	AllowPeers []Net `toml:"allow_peers" doc:"TURN peers let through although they are on the deny list"`
+}
+
 // Defaults returns settings with every default set and nothing else.
 func Defaults() *Settings {
 	return &Settings{
 		Log: Log{Level: "info", Format: "text"},
 		DNS: DNS{Timeout: Duration(2 * time.Second)},
-		Limits: Limits{MessageSize: 256 << 10, Connections: 15000, ConnectionsPerAddress: 200,
-			HeaderTime: Duration(15 * time.Second), IdleTime: Duration(15 * time.Minute),
-			RequestsPerAddress: 0, LoginFailures: 20, BanTime: Duration(10 * time.Minute),
-			Transactions: 200000},
+		Limits: Limits{MessageHeader: 64 << 10, MessageBody: 1 << 20, Connections: 16384, ConnectionsPerAddress: 100,
+			HeaderTime: Duration(10 * time.Second), IdleTime: Duration(30 * time.Second),
+			AddressFailures: 30, UserFailures: 10, BanTime: Duration(10 * time.Minute), Transactions: 200000},
 		HEP: HEP{Agent: 2001},
 	}
 }

@@ -108,7 +108,7 @@ func TestErrors(t *testing.T) {
 		{`["127.0.0.1", "::1"]`, `["127.0.0.one"]`, `f.toml:14: host.internal`},
 		{`[storage]`, `[storage`, `f.toml:3`},
 		{`roles = ["edge"]`, "roles = [\"edge\"]\npool = \"p\"", `f.toml:20: host[1].pool: there is no [[pool]] p`},
-		{`[storage]`, "[limits]\nmessage_size = 3\n[storage]", `f.toml:4: limits.message_size: must be from 4096 to 16777216`},
+		{`[storage]`, "[limits]\nmessage_body = 3\n[storage]", `f.toml:4: limits.message_body: must be from 4096 to 67108864`},
 		{`[storage]`, "[limits]\nban_time = 3\n[storage]", `f.toml:4: limits.ban_time: must be a duration with its unit`},
 		{`[storage]`, "[log]\nlevel = \"loud\"\n[storage]", `f.toml:4: log.level: must be debug, info, warn or error`},
 		{`[storage]`, "[dns]\nservers = [\"ns\"]\n[storage]", `f.toml:4: dns.servers: "ns" must be ADDRESS`},

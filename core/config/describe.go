@@ -33,7 +33,7 @@ func Describe(w io.Writer, roles map[string]any) error {
 func (s *Settings) Write(w io.Writer) error { return s.write(w, false) }
 
 func (s *Settings) write(w io.Writer, all bool) error {
-	p := &printer{all: all}
+	p := &printer{all: all, roles: s.Roles}
 	p.table("", reflect.ValueOf(*s), reflect.ValueOf(*Defaults()))
 	names := make([]string, 0, len(s.Roles))
 	for n := range s.Roles {
@@ -50,8 +50,9 @@ func (s *Settings) write(w io.Writer, all bool) error {
 
 // printer writes TOML.
 type printer struct {
-	b   strings.Builder
-	all bool // defaults too
+	b     strings.Builder
+	all   bool           // defaults too
+	roles map[string]any // their tables are written by themselves
 }
 
 // table writes v's plain fields, then its tables, then its lists of tables.
@@ -63,6 +64,9 @@ func (p *printer) table(path string, v, def reflect.Value) {
 			continue
 		}
 		name := join(path, keyOf(f))
+		if _, role := p.roles[name]; role {
+			continue
+		}
 		if f.Type.Kind() == reflect.Struct {
 			d := reflect.Value{}
 			if def.IsValid() {

@@ -97,7 +97,9 @@ func newDocument(s *Settings, roles map[string]any) *document {
 	var fields []reflect.StructField
 	st := reflect.TypeOf(*s)
 	for i := range st.NumField() {
-		if f := st.Field(i); f.IsExported() && f.Tag.Get("toml") != "-" {
+		f := st.Field(i)
+		key := f.Tag.Get("toml")
+		if _, role := roles[key]; f.IsExported() && key != "-" && !role {
 			fields = append(fields, f)
 		}
 	}
