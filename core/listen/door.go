@@ -155,6 +155,7 @@ func noFamily(err error) bool {
 func (d *Doors) leaveLocked(door *Door) {
 	for _, s := range door.sockets {
 		if !s.leave(door) {
+			d.passOnLocked(s, door)
 			continue
 		}
 		delete(d.sockets, s.where)
@@ -165,6 +166,24 @@ func (d *Doors) leaveLocked(door *Door) {
 	}
 	door.sockets = nil
 	delete(d.open, door.Name)
+}
+
+// passOnLocked takes a UDP socket back from a door that closes. Whoever read it may have closed it, to end the reading;
+// the other doors need it, so it is opened anew. d.mu is held.
+func (d *Doors) passOnLocked(s *socket, door *Door) {
+	if s.owner != door {
+		return
+	}
+	s.owner = nil
+	if !isClosed(s.pc) {
+		return
+	}
+	pc, err := d.c.Network.ListenPacket(context.Background(), s.local)
+	if err != nil {
+		d.log.Error("shared socket lost", "at", s.local, "err", err)
+		return
+	}
+	s.pc = pc
 }
 
 // Close closes the door; a socket that other doors share stays open for them.
@@ -225,13 +244,17 @@ func (o *Door) hand(c *Conn, late <-chan struct{}) bool {
 	}
 }
 
-// Packets are the door's UDP sockets, one per address. Of doors that share a socket only the one opened first gets it.
+// Packets are the door's UDP sockets, one per address. Of doors that share a socket only the one that asks first gets it,
+// and reads for all; when that door closes, the next to ask gets it.
 func (o *Door) Packets() []Packet {
 	o.doors.mu.Lock()
 	defer o.doors.mu.Unlock()
 	var ps []Packet
 	for _, s := range o.sockets {
-		if s.pc != nil && s.first() == o {
+		if s.pc != nil && s.owner == nil {
+			s.owner = o
+		}
+		if s.pc != nil && s.owner == o {
 			ps = append(ps, Packet{s.pc, s.local, o.Name, o.Side == ports.External})
 		}
 	}

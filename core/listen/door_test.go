@@ -250,3 +250,31 @@ func TestDraw(t *testing.T) {
 	_, err = d.DrawAt("a/media", ip("10.0.0.1"), 12)
 	is.Err(t, err, "no 12 numbers")
 }
+
+func TestSharedPackets(t *testing.T) {
+	h := newHouse(t)
+	d, open := h.open(t, Config{}, door("a/sip", 5060, "sip", udp), door("b/sip", 5060, "sip", udp))
+	read := func(o *Door) {
+		t.Helper()
+		pc := o.Packets()[0].PacketConn
+		c, err := h.client.DialPacket(context.Background(), netip.Addr{}, at("10.0.0.1:5060"))
+		is.NoErr(t, err)
+		defer c.Close()
+		c.Write([]byte("x"))
+		pc.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, _, err = pc.ReadFrom(make([]byte, 9))
+		is.NoErr(t, err)
+	}
+	read(open["b/sip"])
+	is.Equal(t, len(open["a/sip"].Packets()), 0, "the other has it")
+	for _, p := range open["b/sip"].Packets() {
+		p.Close() // as a reader does that ends
+	}
+	open["b/sip"].Close()
+	read(open["a/sip"])
+	b, err := d.Open("b/sip")
+	is.NoErr(t, err)
+	is.Equal(t, len(b.Packets()), 0)
+	open["a/sip"].Close() // without closing the sockets
+	read(b)
+}

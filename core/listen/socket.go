@@ -23,6 +23,7 @@ type socket struct {
 	pc    net.PacketConn // UDP
 	done  chan struct{}
 	tls   serverTLS
+	owner *Door // who was given the UDP socket; guarded by Doors.mu
 
 	mu      sync.Mutex
 	doors   []*Door            // in the order of opening; replaced, never changed in place
@@ -42,13 +43,6 @@ func (s *socket) leave(o *Door) bool {
 	defer s.mu.Unlock()
 	s.doors = slices.DeleteFunc(slices.Clone(s.doors), func(x *Door) bool { return x == o })
 	return len(s.doors) == 0
-}
-
-func (s *socket) first() *Door {
-	if doors := s.opened(); len(doors) > 0 {
-		return doors[0]
-	}
-	return nil
 }
 
 func (s *socket) opened() []*Door {
