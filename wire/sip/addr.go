@@ -85,10 +85,11 @@ func parseAddr6(b []byte) (netip.Addr, bool) {
 			}
 		}
 	}
-	if gap >= 0 && n < 16 {
+	switch {
+	case gap >= 0 && n < 16:
 		copy(a[16-(n-gap):], a[gap:n])
 		clear(a[gap : 16-(n-gap)])
-	} else if n != 16 {
+	case gap >= 0 || n != 16:
 		return netip.Addr{}, false
 	}
 	return netip.AddrFrom16(a), true

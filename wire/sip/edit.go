@@ -174,12 +174,12 @@ func (m *Message) PopFirst(h Header) {
 	if i < 0 {
 		return
 	}
-	_, rest, more := nextElement(m.value(i))
-	if !more {
+	_, rest, _ := nextElement(m.value(i))
+	if rest = trim(rest); len(rest) == 0 {
 		m.drop(i)
 		return
 	}
-	m.table()[i] = m.line(h, headerNames[h], trim(rest))
+	m.table()[i] = m.line(h, headerNames[h], rest)
 }
 
 // ReplaceFirst gives the first element of h another text and leaves those behind it.
@@ -189,11 +189,11 @@ func (m *Message) ReplaceFirst(h Header, v []byte) {
 		m.Add(h, v)
 		return
 	}
-	_, rest, more := nextElement(m.value(i))
+	_, rest, _ := nextElement(m.value(i))
 	f := m.line(h, headerNames[h], v)
-	if more {
+	if rest = trim(rest); len(rest) > 0 {
 		m.buf = append(m.buf[:f.end], ", "...)
-		m.buf = append(m.buf, trim(rest)...)
+		m.buf = append(m.buf, rest...)
 		m.closeLine(&f)
 	}
 	m.table()[i] = f
@@ -222,7 +222,7 @@ func (m *Message) StampVia() {
 	if i < 0 || m.code != 0 || !m.Flow.Remote.IsValid() {
 		return
 	}
-	e, rest, more := nextElement(m.value(i))
+	e, rest, _ := nextElement(m.value(i))
 	v, err := ParseVia(e)
 	if err != nil {
 		return
@@ -252,9 +252,9 @@ func (m *Message) StampVia() {
 		m.buf = append(m.buf, ";rport="...)
 		m.buf = strconv.AppendUint(m.buf, uint64(m.Flow.Remote.Port()), 10)
 	}
-	if more {
+	if rest = trim(rest); len(rest) > 0 {
 		m.buf = append(m.buf, ", "...)
-		m.buf = append(m.buf, trim(rest)...)
+		m.buf = append(m.buf, rest...)
 	}
 	m.closeLine(&f)
 	m.table()[i] = f
