@@ -37,11 +37,12 @@ type conn struct {
 
 	// The reader's own.
 	tiny    [4]byte
-	half    bool // a CRLF has come that may be the first half of a ping
-	alias   bool // the alias of RFC 5923 has been looked for
-	inside  bool // a message has begun
-	scanned int  // octets known to hold no end of header
-	need    int  // octets that the message in the buffer has, when known
+	half    bool  // a CRLF has come that may be the first half of a ping
+	alias   bool  // the alias of RFC 5923 has been looked for
+	inside  bool  // a message has begun
+	scanned int   // octets known to hold no end of header
+	need    int   // octets that the message in the buffer has, when known
+	heard   int64 // when silence began
 
 	mu      sync.Mutex // guards all below
 	queue   []byte     // octets to be written
@@ -170,22 +171,28 @@ func (c *conn) serves(hop sip.Hop) bool {
 
 func (c *conn) keep(idle time.Duration) {
 	c.idle.Store(int64(idle))
-	c.rest(true)
+	c.due.Store(silence(clock.Mono(), int64(idle)))
 }
 
-// rest sets the time until which silence is allowed. moved says that the peer sent something worth waiting for:
-// from a peer that is not proven only a whole message is.
-func (c *conn) rest(moved bool) {
-	switch idle := c.idle.Load(); {
-	case idle == 0:
-		c.due.Store(math.MaxInt64)
-	case idle == unproven:
-		if moved || c.due.Load() == 0 {
-			c.due.Store(clock.Mono() + int64(c.l.c.Limits.Idle))
-		}
-	default:
-		c.due.Store(clock.Mono() + idle)
+// rest sets the time until which silence is allowed. whole says that the peer sent a message: from a peer that nobody
+// vouched for, only that counts.
+func (c *conn) rest(whole bool) {
+	now, idle := clock.Mono(), c.idle.Load()
+	if whole || idle != unproven {
+		c.heard = now
 	}
+	if idle == unproven {
+		idle = int64(c.l.c.Limits.Idle)
+	}
+	c.due.Store(silence(c.heard, idle))
+}
+
+// silence gives when a silence since then of at most idle ends.
+func silence(then, idle int64) int64 {
+	if idle == 0 {
+		return math.MaxInt64
+	}
+	return then + idle
 }
 
 // end closes c, once. err is nil when that is in good order.

@@ -115,7 +115,7 @@ type Layer struct {
 	from    map[netip.Addr]int // connections per neighbourhood
 	opened  int                // connections admitted
 	dialing map[sip.Hop]*dialing
-	sweeps  bool // the sweeper runs
+	swept   chan struct{} // ends the sweeper; nil while there is none
 }
 
 // place is where a connection leads.

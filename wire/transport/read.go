@@ -154,11 +154,15 @@ func (c *conn) skip(b []byte) []byte {
 }
 
 // frame gives the length of the message at b's front, 0 while it is not whole, and keeps its times and sizes in bounds.
+// Asking sip.Frame anew for each octet of a slow peer would cost the square of the length, so it is asked when the first
+// octets are there, when the header ends, and when the body can be whole.
 func (c *conn) frame(m *sip.Message, b []byte) (int, error) {
 	limits := &c.l.c.Limits
-	// Asking anew for each octet of a slow peer would cost the square of the length: ask when it can be whole.
-	if c.scanned > 0 && !c.ripe(b) {
-		if c.need == 0 && len(b) > limits.Header {
+	switch {
+	case c.need > 0 && len(b) < c.need:
+		return 0, nil
+	case c.need == 0 && c.scanned > 0 && !c.header(b):
+		if len(b) > limits.Header {
 			return 0, c.reject(m, b, 513)
 		}
 		return 0, nil
@@ -171,31 +175,35 @@ func (c *conn) frame(m *sip.Message, b []byte) (int, error) {
 	}
 	if n == 0 {
 		c.begin()
-		c.ripe(b)
+		if c.need == 0 {
+			c.header(b)
+		}
+	}
+	size := n
+	if n == 0 {
+		size = max(c.need, len(b))
 	}
 	switch {
 	case c.need > 0 && c.scanned > limits.Header:
 		return 0, c.reject(m, b[:c.scanned], 513)
-	case max(c.need, n) > limits.Header+limits.Body:
-		return 0, c.reject(m, b[:min(len(b), c.need)], 413)
+	case size > limits.Header+limits.Body:
+		return 0, c.reject(m, b[:min(len(b), size)], 413)
 	}
 	return n, nil
 }
 
-// ripe looks for the end of the header and says whether b may hold the whole message.
-func (c *conn) ripe(b []byte) bool {
-	if c.need == 0 {
-		from := max(0, c.scanned-3)
-		k := bytes.Index(b[from:], []byte("\r\n\r\n"))
-		if k < 0 {
-			c.scanned = len(b)
-			return false
-		}
-		c.scanned = from + k + 4
-		c.need = c.scanned + contentLength(b[:c.scanned])
-		c.due.Store(clock.Mono() + int64(c.l.c.Limits.Rest))
+// header looks for the end of the header, and then knows how much the message needs.
+func (c *conn) header(b []byte) bool {
+	from := max(0, c.scanned-3)
+	k := bytes.Index(b[from:], []byte("\r\n\r\n"))
+	if k < 0 {
+		c.scanned = len(b)
+		return false
 	}
-	return len(b) >= c.need
+	c.scanned = from + k + 4
+	c.need = c.scanned + contentLength(b[:c.scanned])
+	c.due.Store(clock.Mono() + int64(c.l.c.Limits.Rest))
+	return true
 }
 
 // begin starts the time that a header may take.

@@ -75,9 +75,9 @@ func (l *Layer) enter(c *conn) {
 	defer l.mu.Unlock()
 	l.conns[c.info.ID] = c
 	l.placeLocked(c, place{c.info.Transport, c.remote})
-	if !l.sweeps {
-		l.sweeps = true
-		go l.sweep()
+	if l.swept == nil {
+		l.swept = make(chan struct{})
+		go l.sweep(l.swept)
 	}
 }
 
@@ -101,6 +101,10 @@ func (l *Layer) leave(c *conn) {
 		}
 	}
 	l.releaseLocked(c.remote, c.info.Dialled)
+	if len(l.conns) == 0 && l.swept != nil {
+		close(l.swept)
+		l.swept = nil
+	}
 	l.mu.Unlock()
 	if l.c.Closed != nil {
 		defer l.survive(c.flow())
@@ -143,29 +147,31 @@ func (c *conn) findAlias(m *sip.Message) {
 		Host: string(via.Host)})
 }
 
-// sweep ends connections that are over their time. It goes when the last connection does.
-func (l *Layer) sweep() {
+// sweep ends connections that are over their time, until the last connection is gone.
+func (l *Layer) sweep(done <-chan struct{}) {
 	var over []*conn
+	tick := time.NewTicker(l.step())
+	defer tick.Stop()
 	for {
-		time.Sleep(l.step())
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
 		now := clock.Mono()
 		over = over[:0]
-		l.mu.Lock()
-		if len(l.conns) == 0 {
-			l.sweeps = false
-			l.mu.Unlock()
-			return
-		}
+		l.mu.RLock()
 		for _, c := range l.conns {
 			if c.due.Load() < now {
 				over = append(over, c)
 			}
 		}
-		l.mu.Unlock()
+		l.mu.RUnlock()
 		for _, c := range over {
 			l.count.overdue.Add(1)
 			c.end(errOverdue)
 		}
+		clear(over)
 	}
 }
 
