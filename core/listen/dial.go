@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"fernamt/wire/ports"
 )
@@ -203,3 +204,6 @@ func (o *outbound) Close() error {
 	})
 	return o.Conn.Close()
 }
+
+// SyscallConn is the descriptor below, if the network has such.
+func (o *outbound) SyscallConn() (syscall.RawConn, error) { return descriptor(o.Conn) }

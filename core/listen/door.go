@@ -59,6 +59,10 @@ func (c *Conn) TLS() (tls.ConnectionState, bool) {
 	return c.secure.ConnectionState(), true
 }
 
+// SyscallConn is the descriptor of a connection in clear of which nothing is read ahead, so that a reader can wait without
+// a buffer; an error otherwise.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return descriptor(c.Conn) }
+
 // Open opens a declared door on each of its addresses, all or none.
 func (d *Doors) Open(name string) (*Door, error) {
 	d.mu.Lock()

@@ -59,12 +59,22 @@ func TestKernelShared(t *testing.T) {
 	defer raw.Close()
 	_, err = io.WriteString(raw, options)
 	is.NoErr(t, err)
-	is.Equal(t, accept(t, open["f/sip"]).Protocol, "sip")
+	sip := accept(t, open["f/sip"])
+	is.Equal(t, sip.Protocol, "sip")
+	_, err = sip.SyscallConn()
+	is.Err(t, err, "do not come from a descriptor") // the request has been read ahead
+	_, err = io.ReadFull(sip, make([]byte, len(options)))
+	is.NoErr(t, err)
+	_, err = sip.SyscallConn()
+	is.NoErr(t, err)
 
 	secure, err := tls.Dial("tcp", here, &tls.Config{RootCAs: ca.pool, ServerName: "example.test"})
 	is.NoErr(t, err)
 	defer secure.Close()
-	is.Equal(t, accept(t, open["f/sips"]).Protocol, "sips", "alone under that name: nothing has to be read first")
+	sips := accept(t, open["f/sips"])
+	is.Equal(t, sips.Protocol, "sips", "alone under that name: nothing has to be read first")
+	_, err = sips.SyscallConn()
+	is.True(t, err != nil, "a TLS connection has octets of its own")
 }
 
 // BenchmarkAccept is a plain connection from the dialler's start to the door.

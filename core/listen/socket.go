@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"fernamt/wire/ports"
@@ -270,6 +271,24 @@ func (r *raw) Close() error {
 		r.s.mu.Unlock()
 	})
 	return r.ahead.Close()
+}
+
+// SyscallConn lets a reader wait for octets without holding a buffer. While some are read ahead there is nothing to wait
+// for, and it is an error; so it is where the network has no descriptors.
+func (r *raw) SyscallConn() (syscall.RawConn, error) {
+	if len(r.head) > 0 {
+		return nil, errNoDescriptor
+	}
+	return descriptor(r.Conn)
+}
+
+var errNoDescriptor = errors.New("octets of this connection do not come from a descriptor")
+
+func descriptor(c net.Conn) (syscall.RawConn, error) {
+	if s, ok := c.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errNoDescriptor
 }
 
 // ahead is a connection of which the first octets have been looked at.
