@@ -142,7 +142,7 @@ func (d *Directory) Add(ctx context.Context, n New) (*Account, error) {
 	if n.Password != "" {
 		a.Credentials = a.withPassword(Credential{Kind: Initial, Name: "initial", Created: a.Created}, n.Password, d.cfg.KeepNT)
 	}
-	err = d.db.Write(ctx, func(tx *store.Tx) error { return d.insert(tx, []*Account{a}) })
+	err = d.db.Write(ctx, func(tx *store.Tx) error { return d.insert(tx, []*Account{a}, 1, nil) })
 	if err != nil {
 		return nil, fmt.Errorf("add %s: %w", a.Address, d.taken(a, err))
 	}
@@ -176,11 +176,28 @@ func (d *Directory) clash(a *Account) string {
 	return ""
 }
 
-// insert stores new accounts, whose credentials are of one password, and numbers them.
-func (d *Directory) insert(tx *store.Tx, list []*Account) error {
-	if len(list) == 0 {
-		return nil
+// insert numbers and stores new accounts, whose credentials are of one password each. After
+// each step, stored is told how many there were; it may be nil.
+func (d *Directory) insert(tx *store.Tx, list []*Account, step int, stored func(n int) error) error {
+	done := make([]replacement, 0, len(list))
+	for part := range slices.Chunk(list, step) {
+		if err := insertStep(tx, part); err != nil {
+			return err
+		}
+		if stored != nil {
+			if err := stored(len(part)); err != nil {
+				return err
+			}
+		}
 	}
+	for _, a := range list {
+		done = append(done, replacement{a.ID, a})
+	}
+	tx.After(func() { d.replace(done...) })
+	return nil
+}
+
+func insertStep(tx *store.Tx, list []*Account) error {
 	id, err := tx.Number("account", int64(len(list)))
 	if err != nil {
 		return err
@@ -191,7 +208,6 @@ func (d *Directory) insert(tx *store.Tx, list []*Account) error {
 	}
 	accounts := make([][]any, 0, len(list))
 	var keys, credentials [][]any
-	done := make([]replacement, 0, len(list))
 	for i, a := range list {
 		a.ID = id + int64(i)
 		for j := range a.Credentials {
@@ -202,7 +218,6 @@ func (d *Directory) insert(tx *store.Tx, list []*Account) error {
 		if len(a.Credentials) > 0 {
 			credentials = append(credentials, a.credentialRow(a.Credentials))
 		}
-		done = append(done, replacement{a.ID, a})
 	}
 	if err := tx.Insert("account", accountInsert, accounts); err != nil {
 		return err
@@ -218,7 +233,6 @@ func (d *Directory) insert(tx *store.Tx, list []*Account) error {
 			return err
 		}
 	}
-	tx.After(func() { d.replace(done...) })
 	return nil
 }
 
