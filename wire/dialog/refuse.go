@@ -12,7 +12,7 @@ import (
 var (
 	supported = []string{"100rel", "timer", "replaces", "norefersub", "outbound", "path", "gruu"}
 	methods   = []sip.Method{sip.INVITE, sip.ACK, sip.BYE, sip.CANCEL, sip.OPTIONS, sip.MESSAGE, sip.INFO,
-		sip.UPDATE, sip.PRACK, sip.REFER, sip.NOTIFY}
+		sip.UPDATE, sip.PRACK, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE}
 )
 
 // Allow gives the value of the Allow header.
@@ -20,9 +20,6 @@ func (a *Agent) Allow() string {
 	var names []string
 	for _, m := range methods {
 		names = append(names, m.String())
-	}
-	if len(a.c.Events) > 0 {
-		names = append(names, "SUBSCRIBE")
 	}
 	if a.c.Publish {
 		names = append(names, "PUBLISH")
@@ -39,7 +36,7 @@ func (a *Agent) allowed(m sip.Method) bool {
 			return true
 		}
 	}
-	return m == sip.SUBSCRIBE && len(a.c.Events) > 0 || m == sip.PUBLISH && a.c.Publish
+	return m == sip.PUBLISH && a.c.Publish
 }
 
 // refuse inspects a request in the order of RFC 3261 §8.2 and gives the status to refuse it
@@ -90,7 +87,8 @@ func (a *Agent) outside(m *sip.Message) (int, string) {
 				return 0, ""
 			}
 		}
-		return 489, "Allow-Events: " + strings.Join(a.c.Events, ", ") + "\r\n" // RFC 6665 §4.2.1.1
+		events := append([]string{"refer"}, a.c.Events...) // refer: inside calls
+		return 489, "Allow-Events: " + strings.Join(events, ", ") + "\r\n" // RFC 6665 §4.2.1.1
 	}
 	return 0, ""
 }
