@@ -69,6 +69,25 @@ func energy(x []float64) (e float64) {
 	return e
 }
 
+// writeTone writes ten seconds of a tone as 16-bit PCM at 8 kHz.
+func writeTone(t testing.TB, file string, hz float64) {
+	t.Helper()
+	const rate, n = 8000, 10 * 8000
+	b := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, 36+2*n)...)
+	b = append(b, "WAVEfmt "...)
+	for _, v := range []uint32{16, 1 | 1<<16, rate, 2 * rate, 2 | 16<<16} { // PCM, one channel, 16 bits
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	b = append(b, "data"...)
+	b = binary.LittleEndian.AppendUint32(b, 2*n)
+	for i := range n {
+		b = binary.LittleEndian.AppendUint16(b, uint16(int16(12000*math.Sin(2*math.Pi*hz*float64(i)/rate))))
+	}
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestShareTellsTones(t *testing.T) {
 	s := sound{rate: 8000}
 	for i := range 16000 {
