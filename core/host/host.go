@@ -23,6 +23,7 @@ import (
 	"fernamt/core/event"
 	"fernamt/core/ident"
 	"fernamt/core/listen"
+	"fernamt/core/route"
 	"fernamt/core/store"
 	"fernamt/core/trace"
 	"fernamt/wire/ports"
@@ -53,10 +54,13 @@ type Host struct {
 	Store    *store.DB
 	Events   *event.Log
 	Users    *ident.Directory
+	Route    *route.Gate // every SIP request passes it
 	Doors    *listen.Doors
 	Metrics  *trace.Metrics
 	Trace    *trace.Hub
 	Log      *slog.Logger // with the role's name
+	Keys     *ident.Keys  // certificates, ours and the authority's
+	Table    *admin.Table // every command of this server; role/manage answers from it
 
 	doors *opened
 }
@@ -77,6 +81,11 @@ func (h *Host) Listen(name string) (*listen.Door, error) {
 	h.doors.list = append(h.doors.list, d)
 	h.doors.mu.Unlock()
 	return d, nil
+}
+
+// Call is what a command works on here, for admin.Table's Answer and Run.
+func (h *Host) Call(who admin.Caller) *admin.Call {
+	return &admin.Call{Caller: who, Data: h.Data, Settings: h.Settings, Store: h.Store, Users: h.Users}
 }
 
 // forRole is the host as one run of a role sees it.

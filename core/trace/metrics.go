@@ -32,6 +32,7 @@ type family struct {
 	labels     []string
 	series     []series
 	find       map[string]any
+	table      func() map[string]float64
 	desc       *prometheus.Desc
 }
 
@@ -41,6 +42,7 @@ const (
 	counterKind kind = iota + 1
 	gaugeKind
 	histogramKind
+	tableKind // counters that somebody else holds
 )
 
 type series struct {
@@ -141,6 +143,33 @@ func (m *Metrics) Read(name, help string, f func() float64, labels ...string) {
 	box.f.Store(&f)
 }
 
+// Table has f asked for a set of counters that differ in one label ("method"),
+// whenever somebody looks. A later call with the same name takes the place of the
+// earlier one.
+func (m *Metrics) Table(name, help, label string, f func() map[string]float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	full := "fernamt_" + name
+	if m.families[full] == nil {
+		m.names = append(m.names, full)
+	}
+	m.families[full] = &family{name: full, help: help, kind: tableKind, labels: []string{label}, table: f,
+		desc: prometheus.NewDesc(full, help, []string{label}, nil)}
+}
+
+// rows asks a table and gives its rows as series, by label.
+func (f *family) rows() []series {
+	if f.kind != tableKind {
+		return f.series
+	}
+	var list []series
+	for k, v := range f.table() {
+		list = append(list, series{values: []string{k}, read: func() float64 { return v }})
+	}
+	slices.SortFunc(list, func(a, b series) int { return strings.Compare(a.values[0], b.values[0]) })
+	return list
+}
+
 type reader struct {
 	f atomic.Pointer[func() float64]
 }
@@ -203,9 +232,9 @@ func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 // Collect hands over every series.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	for _, f := range m.snapshot() {
-		for _, s := range f.series {
+		for _, s := range f.rows() {
 			switch f.kind {
-			case counterKind:
+			case counterKind, tableKind:
 				out <- prometheus.MustNewConstMetric(f.desc, prometheus.CounterValue, s.read(), s.values...)
 			case gaugeKind:
 				out <- prometheus.MustNewConstMetric(f.desc, prometheus.GaugeValue, s.read(), s.values...)
@@ -252,7 +281,7 @@ type Sample struct {
 func (m *Metrics) Samples() []Sample {
 	var all []Sample
 	for _, f := range m.snapshot() {
-		for _, s := range f.series {
+		for _, s := range f.rows() {
 			x := Sample{Name: f.name}
 			for i, k := range f.labels {
 				if x.Labels == nil {
