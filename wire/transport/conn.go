@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -121,11 +122,8 @@ func (l *Layer) shake(ctx context.Context, t *tls.Conn) error {
 func PeerNames(c *x509.Certificate) []string {
 	var names []string
 	for _, u := range c.URIs {
-		if u.Scheme == "sip" && u.User == nil {
-			name := u.Host
-			if name == "" {
-				name = u.Opaque
-			}
+		// One with a user names a person, not a domain.
+		if name := u.Opaque; u.Scheme == "sip" && name != "" && !strings.ContainsAny(name, "@:;?") {
 			names = append(names, name)
 		}
 	}
