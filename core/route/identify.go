@@ -3,7 +3,6 @@ package route
 import (
 	"bytes"
 	"hash/maphash"
-	"strconv"
 	"sync"
 	"time"
 
@@ -344,7 +343,7 @@ func (g *Gate) admit(r *Request) error {
 		}
 		return nil
 	}
-	if r.From.How == Peer || len(r.ToTag()) > 0 || r.Method() == sip.REGISTER && r.From.How != User {
+	if r.From.How == Peer || r.Method() == sip.REGISTER || len(r.ToTag()) > 0 {
 		return nil
 	}
 	g.assert(r)
@@ -398,7 +397,3 @@ func (g *Gate) inOwnName(r *Request) error {
 // isAnonymous is the From of somebody who hides (RFC 3323 §4.1.1.3); the identity is
 // known all the same.
 func isAnonymous(from []byte) bool { return string(from) == "anonymous@anonymous.invalid" }
-
-func appendSeconds(dst []byte, d time.Duration) []byte {
-	return strconv.AppendInt(dst, int64(d/time.Second), 10)
-}

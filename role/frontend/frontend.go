@@ -1,0 +1,181 @@
+// Package frontend registers people and routes their requests: RFC 3261 §10 and §16
+// with RFC 3327 (Path), RFC 3608 (Service-Route), RFC 5626 (outbound) and RFC 5627
+// (GRUU). It forwards calls as people have set it, rings their phones, and keeps a
+// MESSAGE (RFC 3428) for somebody who is not there.
+//
+// Doors: 5060 UDP and TCP, 5061 TLS, mutual with other servers; WebSockets (RFC 7118)
+// at 80 and 443 on / and /sip.
+// Seed: R01, R42 with the director, R61, R62, R71, R72
+//
+// Goroutines: one per door; one writes the facts of calls; one per person delivers
+// waiting messages while there are some. Requests are handled on the goroutine that
+// read them. Locks: calls' shards, which are leaves; delivery.mu guards who is being
+// delivered to.
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fernamt/core/admin"
+	"fernamt/core/config"
+	"fernamt/core/host"
+	"fernamt/core/location"
+	"fernamt/core/room"
+	"fernamt/core/route"
+	"fernamt/wire/ports"
+)
+
+type role struct {
+	Trusted         []config.Net  `doc:"Addresses whose requests count as signed in, at this role's own sockets alone"`
+	MinExpires      time.Duration `doc:"Shortest registration; a shorter one is answered 423"`
+	MaxExpires      time.Duration `doc:"Longest registration; a longer one is cut"`
+	DefaultExpires  time.Duration `doc:"Registration of a phone that names no time"`
+	RefuseExcess    bool          `doc:"A phone beyond the account's limit is answered 403; otherwise it takes the place of the one not heard of for longest"`
+	OfflineMessages bool          `doc:"Messages to people who are not registered are kept and delivered later"`
+	RecordCalls     bool          `doc:"Calls go to the event log, for archive and statistics"`
+	RecordMessages  bool          `doc:"Messages between people who are there go to the event log too"`
+
+	h       *host.Host
+	gate    *route.Gate
+	box     *room.Box
+	calls   calls
+	deliver delivery
+	record  recorder
+	pool    sync.Pool // of *registration
+	date    atomic.Pointer[dateLine]
+}
+
+// New returns the role with its defaults.
+func New() host.Role {
+	return &role{MinExpires: time.Minute, MaxExpires: 24 * time.Hour, DefaultExpires: time.Hour, OfflineMessages: true, RecordCalls: true}
+}
+
+// Check looks at what the settings say.
+func (f *role) Check() error {
+	bad := func(key, text string) error { return &config.KeyError{Key: key, Err: errors.New(text)} }
+	switch {
+	case f.MinExpires < time.Second || f.MinExpires > time.Hour:
+		return bad("min_expires", "must be between 1s and 1h (RFC 3261 §10.3)")
+	case f.MaxExpires < f.MinExpires:
+		return bad("max_expires", "must not be less than min_expires")
+	case f.DefaultExpires < f.MinExpires || f.DefaultExpires > f.MaxExpires:
+		return bad("default_expires", "must lie between min_expires and max_expires")
+	}
+	return nil
+}
+
+// The doors.
+const (
+	doorUDP   = "frontend/sip-udp"
+	doorTCP   = "frontend/sip"
+	doorTLS   = "frontend/sips"
+	doorHTTP  = "frontend/http"
+	doorHTTPS = "frontend/https"
+)
+
+// Ports are the role's doors.
+func (f *role) Ports() []ports.Port {
+	const spec = "RFC 3261 §18"
+	return []ports.Port{
+		{Name: doorUDP, From: 5060, Transport: ports.UDP, Protocol: "sip", Spec: spec,
+			Purpose: "SIP from desk phones and softphones", Zweck: "SIP von Tischtelefonen und Softphones"},
+		{Name: doorTCP, From: 5060, Transport: ports.TCP, Protocol: "sip", Spec: spec, Seed: []string{"R01", "R61", "R71"},
+			Purpose: "SIP from phones and clients over TCP", Zweck: "SIP von Telefonen und Programmen über TCP"},
+		{Name: doorTLS, From: 5061, Transport: ports.TCP, Protocol: "sips", TLS: ports.Server, Spec: spec, Seed: []string{"R01", "R62", "R72"},
+			Purpose: "SIP over TLS from clients, mutual TLS between servers", Zweck: "SIP über TLS von Programmen, beidseitiges TLS zwischen Servern"},
+		{Name: doorHTTP, From: 80, Transport: ports.TCP, Protocol: "ws", Spec: "RFC 7118",
+			Purpose: "SIP over WebSocket from browsers, at / and /sip", Zweck: "SIP über WebSocket von Browsern, unter / und /sip"},
+		{Name: doorHTTPS, From: 443, Transport: ports.TCP, Protocol: "wss", TLS: ports.Server, Spec: "RFC 7118",
+			Purpose: "The same over TLS", Zweck: "Dasselbe über TLS"},
+		{Name: "frontend/sip-out", From: 5060, Transport: ports.TCP, Protocol: "sip", Use: ports.Dial, Spec: "RFC 3263 §4",
+			Purpose: "SIP over TCP to other domains and to phones that listen", Zweck: "SIP über TCP zu anderen Domänen und zu Telefonen, die warten"},
+		{Name: "frontend/sips-out", From: 5061, Transport: ports.TCP, Protocol: "sips", TLS: ports.Mutual, Use: ports.Dial, Spec: "RFC 3263 §4",
+			Purpose: "SIP over TLS to other domains and to our own servers", Zweck: "SIP über TLS zu anderen Domänen und zu den eigenen Servern"},
+	}
+}
+
+// Run serves until ctx ends.
+func (f *role) Run(ctx context.Context, h *host.Host) error {
+	f.h, f.gate = h, h.Route
+	f.pool.New = func() any { return new(registration) }
+	f.calls.init()
+	var err error
+	if f.box, err = room.Open(ctx, h.Store); err != nil {
+		return err
+	}
+	f.gate.Locations().SetGone(f.gone)
+	trusted := make([]netip.Prefix, len(f.Trusted))
+	for i, n := range f.Trusted {
+		trusted[i] = n.Prefix
+	}
+	f.gate.Trust(h.Role, trusted)
+	f.record.init(h.Store, h.Log)
+	f.deliver.init(ctx, f)
+	var work sync.WaitGroup
+	work.Go(func() { f.record.run(ctx) })
+	work.Go(func() { f.sweep(ctx) })
+	f.gate.Handle(h.Role, f.onRequest)
+	err = f.serve(ctx)
+	work.Wait()
+	f.deliver.wait()
+	return err
+}
+
+// serve opens every door before the first is served, and ends when one breaks or ctx ends.
+func (f *role) serve(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var names []string
+	for _, p := range f.Ports() {
+		if p.Use == ports.Listen {
+			names = append(names, p.Name)
+		}
+	}
+	errs := make(chan error, len(names))
+	for _, name := range names {
+		d, err := f.h.Listen(name)
+		if err != nil {
+			return fmt.Errorf("frontend: %w", err)
+		}
+		go func() {
+			err := f.gate.Serve(ctx, f.h.Role, d)
+			stop()
+			errs <- err
+		}()
+	}
+	var first error
+	for range names {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// gone hears of bindings that ended without their owner's doing.
+func (f *role) gone(b location.Binding, why location.Reason) {
+	f.h.Log.Debug("registration ended", "user", string(b.AOR), "why", why)
+}
+
+// sweep ends calls that nobody ended.
+func (f *role) sweep(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f.endLost()
+		}
+	}
+}
+
+// Commands are what an operator can ask.
+func (f *role) Commands() []admin.Command { return f.commands() }
