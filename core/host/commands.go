@@ -18,9 +18,10 @@ func (p *Program) table(s *server, slots []*slot) (*admin.Table, error) {
 	all = append(all, p.startCommands()...)
 	all = append(all, p.settingsCommands()...)
 	all = append(all, p.portCommands(s)...)
-	all = append(all, userCommands()...)
+	all = append(all, admin.Users()...)
 	all = append(all, p.storeCommands()...)
 	all = append(all, s.liveCommands()...)
+	all = append(all, admin.Debug()...)
 	have := map[string]bool{}
 	if s == nil {
 		for _, k := range p.Kinds {
@@ -102,7 +103,7 @@ func (p *Program) startCommands() []admin.Command {
 			Run: p.check},
 		{Name: "systemd", Where: admin.Here, Help: "Prints a systemd unit with readiness and watchdog",
 			Run: func(_ context.Context, c *admin.Call) error {
-				c.Printf("%s", Unit)
+				c.Printf("%s", unit)
 				return nil
 			}},
 	}
@@ -142,12 +143,6 @@ func (s *server) liveCommands() []admin.Command {
 			Run: s.traceSIP},
 		{Name: "dump metrics", Args: "[--format text|json]", Rights: admin.Look, Help: "Prints the server's own figures",
 			Run: s.dumpMetrics},
-		{Name: "debug pprof", Args: "PROFILE [--seconds N]", Rights: admin.Own,
-			Help: "Writes a profile of the server to standard output: cpu, heap, goroutine, allocs, block, mutex, trace\n\n" +
-				"cpu and trace run for --seconds (10). For go tool pprof: fernamt debug pprof heap > heap.pb.gz",
-			Run: debugPprof},
-		{Name: "debug vars", Rights: admin.Look, Help: "Prints memory, goroutines and settings of the Go runtime as JSON",
-			Run: debugVars},
 		{Name: "log level", Args: "[debug|info|warn|error]", Rights: admin.Change,
 			Help: "Sets what is logged until the next start, or says what is", Run: s.logLevel},
 		{Name: "stop", Rights: admin.Own, Help: "Ends the server, as SIGTERM does", Run: s.stopServer},

@@ -2,12 +2,7 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
-	"runtime/pprof"
-	rtrace "runtime/trace"
 	"strconv"
 	"strings"
 	"time"
@@ -97,61 +92,4 @@ func (s *server) stopServer(_ context.Context, c *admin.Call) error {
 	s.stopping.Do(func() { close(s.stop) })
 	c.Printf("stopping\n")
 	return nil
-}
-
-// debugPprof writes a profile in the format of go tool pprof.
-func debugPprof(ctx context.Context, c *admin.Call) error {
-	seconds := 10
-	if f := c.Flag("seconds"); f != "" {
-		n, err := strconv.Atoi(f)
-		if err != nil || n < 1 || n > 600 {
-			return admin.Usagef("--seconds %s: must be from 1 to 600", f)
-		}
-		seconds = n
-	}
-	wait := func() {
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(seconds) * time.Second):
-		}
-	}
-	switch name := c.Arg(0); name {
-	case "cpu":
-		if err := pprof.StartCPUProfile(c.Out); err != nil {
-			return err
-		}
-		wait()
-		pprof.StopCPUProfile()
-		return nil
-	case "trace":
-		if err := rtrace.Start(c.Out); err != nil {
-			return err
-		}
-		wait()
-		rtrace.Stop()
-		return nil
-	default:
-		p := pprof.Lookup(name)
-		if p == nil {
-			var names []string
-			for _, x := range pprof.Profiles() {
-				names = append(names, x.Name())
-			}
-			return errors.New("there is no profile " + name + "; known: cpu, trace, " + strings.Join(names, ", "))
-		}
-		if name == "heap" {
-			runtime.GC()
-		}
-		return p.WriteTo(c.Out, 0)
-	}
-}
-
-func debugVars(_ context.Context, c *admin.Call) error {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	var g debug.GCStats
-	debug.ReadGCStats(&g)
-	return c.JSON(map[string]any{"goroutines": runtime.NumGoroutine(), "cpus": runtime.NumCPU(),
-		"gomaxprocs": runtime.GOMAXPROCS(0), "heap_in_use": m.HeapInuse, "heap_objects": m.HeapObjects,
-		"stack_in_use": m.StackInuse, "system": m.Sys, "gc_runs": g.NumGC, "gc_pause_total": g.PauseTotal.String()})
 }

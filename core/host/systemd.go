@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	_ "embed"
 	"strconv"
 	"time"
 
@@ -40,43 +41,7 @@ func notifyReady(pid int) {
 // notifyStopping is sent when the end begins.
 func notifyStopping() { notify(daemon.SdNotifyStopping) }
 
-// Unit is a systemd unit for a server with its data in /var/lib/fernamt.
-const Unit = `[Unit]
-Description=Fernamt, a telephone exchange and all that belongs to it
-Documentation=man:systemd.service(5)
-After=network-online.target postgresql.service
-Wants=network-online.target
-
-[Service]
-Type=notify
-ExecStart=/usr/local/bin/fernamt start --data /var/lib/fernamt
-ExecReload=/bin/kill -HUP $MAINPID
-User=fernamt
-Group=fernamt
-StateDirectory=fernamt
-StateDirectoryMode=0700
-AmbientCapabilities=CAP_NET_BIND_SERVICE
-CapabilityBoundingSet=CAP_NET_BIND_SERVICE
-WatchdogSec=30s
-TimeoutStopSec=10s
-Restart=always
-RestartSec=1s
-LimitNOFILE=1048576
-UMask=0077
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-RestrictNamespaces=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-
-[Install]
-WantedBy=multi-user.target
-`
+// unit is a systemd unit for a server with its data in /var/lib/fernamt.
+//
+//go:embed fernamt.service
+var unit string

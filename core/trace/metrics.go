@@ -55,7 +55,7 @@ type series struct {
 // are in it already.
 func NewMetrics() *Metrics {
 	m := &Metrics{reg: prometheus.NewRegistry(), families: map[string]*family{}}
-	m.reg.MustRegister(m, collectors.NewGoCollector(),
+	m.reg.MustRegister(collector{m}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -119,7 +119,7 @@ var latencies = [...]time.Duration{
 // Counter returns the counter of that name ("sip_requests_total") and labels, given
 // in pairs: "method", "INVITE". Keep it: finding it takes a lock.
 func (m *Metrics) Counter(name, help string, labels ...string) *Counter {
-	return get(m, counterKind, name, help, labels, func() (*Counter, series) {
+	return get(m, counterKind, head{name, help}, labels, func() (*Counter, series) {
 		c := &Counter{}
 		return c, series{read: func() float64 { return float64(c.Value()) }}
 	})
@@ -127,7 +127,7 @@ func (m *Metrics) Counter(name, help string, labels ...string) *Counter {
 
 // Gauge returns the gauge of that name and labels (in pairs).
 func (m *Metrics) Gauge(name, help string, labels ...string) *Gauge {
-	return get(m, gaugeKind, name, help, labels, func() (*Gauge, series) {
+	return get(m, gaugeKind, head{name, help}, labels, func() (*Gauge, series) {
 		g := &Gauge{}
 		return g, series{read: func() float64 { return float64(g.Value()) }}
 	})
@@ -136,7 +136,7 @@ func (m *Metrics) Gauge(name, help string, labels ...string) *Gauge {
 // Read has f asked for the gauge's value whenever somebody looks. A later call with
 // the same name and labels takes the place of the earlier one.
 func (m *Metrics) Read(name, help string, f func() float64, labels ...string) {
-	box := get(m, gaugeKind, name, help, labels, func() (*reader, series) {
+	box := get(m, gaugeKind, head{name, help}, labels, func() (*reader, series) {
 		r := &reader{}
 		return r, series{read: r.read}
 	})
@@ -184,16 +184,19 @@ func (r *reader) read() float64 {
 // Histogram returns the histogram of that name and labels (in pairs). Its name ends
 // in _seconds.
 func (m *Metrics) Histogram(name, help string, labels ...string) *Histogram {
-	return get(m, histogramKind, name, help, labels, func() (*Histogram, series) {
+	return get(m, histogramKind, head{name, help}, labels, func() (*Histogram, series) {
 		h := &Histogram{bounds: latencies[:], counts: make([]atomic.Uint64, len(latencies)+1)}
 		return h, series{hist: h}
 	})
 }
 
+// head is what stands above a family's series.
+type head struct{ name, help string }
+
 // get finds or makes one series. A name used as two kinds or with other label names
 // is a slip of the programmer: the second user counts into the void and the page
 // says so under its own name.
-func get[T any](m *Metrics, k kind, name, help string, labels []string, mk func() (T, series)) T {
+func get[T any](m *Metrics, k kind, name head, labels []string, mk func() (T, series)) T {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(labels)%2 != 0 {
@@ -203,15 +206,15 @@ func get[T any](m *Metrics, k kind, name, help string, labels []string, mk func(
 	for i := 0; i < len(labels); i += 2 {
 		keys, vals = append(keys, labels[i]), append(vals, labels[i+1])
 	}
-	full := "fernamt_" + name
+	full := "fernamt_" + name.name
 	f := m.families[full]
 	if f != nil && (f.kind != k || !slices.Equal(f.labels, keys)) {
 		full = fmt.Sprintf("%s_clash_%d_%d", full, k, len(keys))
 		f = m.families[full]
 	}
 	if f == nil {
-		f = &family{name: full, help: help, kind: k, labels: keys, find: map[string]any{},
-			desc: prometheus.NewDesc(full, help, keys, nil)}
+		f = &family{name: full, help: name.help, kind: k, labels: keys, find: map[string]any{},
+			desc: prometheus.NewDesc(full, name.help, keys, nil)}
 		m.families[full] = f
 		m.names = append(m.names, full)
 	}
@@ -226,12 +229,15 @@ func get[T any](m *Metrics, k kind, name, help string, labels []string, mk func(
 	return v
 }
 
+// collector shows the table to Prometheus.
+type collector struct{ m *Metrics }
+
 // Describe says nothing, which tells Prometheus that the set may change.
-func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
+func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect hands over every series.
-func (m *Metrics) Collect(out chan<- prometheus.Metric) {
-	for _, f := range m.snapshot() {
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	for _, f := range c.m.snapshot() {
 		for _, s := range f.rows() {
 			switch f.kind {
 			case counterKind, tableKind:

@@ -1,4 +1,4 @@
-package host
+package admin
 
 import (
 	"context"
@@ -8,60 +8,59 @@ import (
 	"strings"
 	"time"
 
-	"fernamt/core/admin"
 	"fernamt/core/ident"
 )
 
-// userCommands are about accounts; they work on a running server and on a stopped one.
-func userCommands() []admin.Command {
-	list := []admin.Command{
+// Users are the commands about accounts; they work on a running server and on a stopped one.
+func Users() []Command {
+	list := []Command{
 		{Name: "user add", Args: "ADDRESS [--name NAME] [--password-stdin] [--login NAME] [--number NUMBER] [--alias ADDRESS]",
-			Rights: admin.Change, Run: userAdd,
+			Rights: Change, Run: userAdd,
 			Help: "Makes an account with an initial password\n\n" +
 				"The initial password is for phones (SIP Digest) and for the first sign-in on the web. It comes from\n" +
 				"standard input, or is drawn and printed."},
-		{Name: "user import", Args: "FILE.csv [--skip-bad]", Rights: admin.Change, Long: true, Run: userImport,
+		{Name: "user import", Args: "FILE.csv [--skip-bad]", Rights: Change, Long: true, Run: userImport,
 			Help: "Makes accounts from a file with the header address,name,password\n\n" +
 				"Further columns may be login, aliases, numbers and home. All rows or none, unless --skip-bad leaves bad\n" +
 				"ones out. - reads standard input. Passwords are initial ones."},
-		{Name: "user list", Args: "[PART] [--format text|json]", Rights: admin.Look, Run: userList,
+		{Name: "user list", Args: "[PART] [--format text|json]", Rights: Look, Run: userList,
 			Help: "Lists accounts, all or those whose address, name, login or number contains PART"},
-		{Name: "user show", Args: "ADDRESS [--format text|json]", Rights: admin.Look, Run: userShow,
+		{Name: "user show", Args: "ADDRESS [--format text|json]", Rights: Look, Run: userShow,
 			Help: "Shows an account"},
-		{Name: "user remove", Args: "ADDRESS", Rights: admin.Change, Run: userRemove, Help: "Removes an account"},
-		{Name: "user password", Args: "ADDRESS [--password-stdin]", Rights: admin.Change, Run: userPassword,
+		{Name: "user remove", Args: "ADDRESS", Rights: Change, Run: userRemove, Help: "Removes an account"},
+		{Name: "user password", Args: "ADDRESS [--password-stdin]", Rights: Change, Run: userPassword,
 			Help: "Sets the account password, for the web\n\n" +
 				"The initial password ends with it: phones sign in with device passwords from then on. It comes from\n" +
 				"standard input, or is drawn and printed."},
 		{Name: "user device", Args: "ADDRESS [--name NAME] [--list] [--revoke DEVICE] [--format text|json]",
-			Rights: admin.Change, Run: userDevice,
+			Rights: Change, Run: userDevice,
 			Help: "Makes a password for one phone and prints it: it cannot be shown again\n\n" +
 				"--list shows the device passwords of the account, --revoke ends one, by name or number."},
-		{Name: "user enable", Args: "ADDRESS", Rights: admin.Change, Help: "Readmits an account",
-			Run: func(ctx context.Context, c *admin.Call) error { return c.Users.SetDisabled(ctx, c.Arg(0), false) }},
-		{Name: "user disable", Args: "ADDRESS", Rights: admin.Change, Help: "Bars an account: it cannot sign in nor be called",
-			Run: func(ctx context.Context, c *admin.Call) error { return c.Users.SetDisabled(ctx, c.Arg(0), true) }},
-		{Name: "user alias", Args: "ADDRESS [ALIAS...]", Rights: admin.Change,
+		{Name: "user enable", Args: "ADDRESS", Rights: Change, Help: "Readmits an account",
+			Run: func(ctx context.Context, c *Call) error { return c.Users.SetDisabled(ctx, c.Arg(0), false) }},
+		{Name: "user disable", Args: "ADDRESS", Rights: Change, Help: "Bars an account: it cannot sign in nor be called",
+			Run: func(ctx context.Context, c *Call) error { return c.Users.SetDisabled(ctx, c.Arg(0), true) }},
+		{Name: "user alias", Args: "ADDRESS [ALIAS...]", Rights: Change,
 			Help: "Sets the further addresses of an account; without any, removes them",
-			Run:  func(ctx context.Context, c *admin.Call) error { return c.Users.SetAliases(ctx, c.Arg(0), c.Args[1:]) }},
-		{Name: "user number", Args: "ADDRESS [NUMBER...]", Rights: admin.Change,
+			Run:  func(ctx context.Context, c *Call) error { return c.Users.SetAliases(ctx, c.Arg(0), c.Args[1:]) }},
+		{Name: "user number", Args: "ADDRESS [NUMBER...]", Rights: Change,
 			Help: "Sets the telephone numbers of an account (+4930123456); without any, removes them",
-			Run:  func(ctx context.Context, c *admin.Call) error { return c.Users.SetNumbers(ctx, c.Arg(0), c.Args[1:]) }},
-		{Name: "user login", Args: "ADDRESS NAME", Rights: admin.Change,
+			Run:  func(ctx context.Context, c *Call) error { return c.Users.SetNumbers(ctx, c.Arg(0), c.Args[1:]) }},
+		{Name: "user login", Args: "ADDRESS NAME", Rights: Change,
 			Help: "Sets the name that a person signs in with, apart from the address",
-			Run:  func(ctx context.Context, c *admin.Call) error { return c.Users.SetLogin(ctx, c.Arg(0), c.Arg(1)) }},
-		{Name: "user move", Args: "ADDRESS POOL", Rights: admin.Change, Help: "Gives an account to another pool", Run: userMove},
-		{Name: "user limit", Args: "ADDRESS PHONES", Rights: admin.Change,
+			Run:  func(ctx context.Context, c *Call) error { return c.Users.SetLogin(ctx, c.Arg(0), c.Arg(1)) }},
+		{Name: "user move", Args: "ADDRESS POOL", Rights: Change, Help: "Gives an account to another pool", Run: userMove},
+		{Name: "user limit", Args: "ADDRESS PHONES", Rights: Change,
 			Help: "Sets how many phones may be registered at once, 1 to 64", Run: userLimit},
 	}
 	for i := range list {
-		list[i].Where = admin.Either
+		list[i].Where = Either
 	}
 	return list
 }
 
 // password is what stands on standard input, or a drawn one, which is printed.
-func password(c *admin.Call) (p string, drawn bool, err error) {
+func password(c *Call) (p string, drawn bool, err error) {
 	if p, err = c.ReadPassword(); err != nil || p != "" {
 		return p, false, err
 	}
@@ -73,7 +72,7 @@ func split(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-func userAdd(ctx context.Context, c *admin.Call) error {
+func userAdd(ctx context.Context, c *Call) error {
 	p, drawn, err := password(c)
 	if err != nil {
 		return err
@@ -90,7 +89,7 @@ func userAdd(ctx context.Context, c *admin.Call) error {
 	return nil
 }
 
-func userImport(ctx context.Context, c *admin.Call) error {
+func userImport(ctx context.Context, c *Call) error {
 	began := time.Now()
 	done, err := c.Users.Import(ctx, c.In, ident.Importing{SkipBad: c.Has("skip-bad"), Progress: func(x ident.ImportProgress) {
 		what := "reading accounts"
@@ -149,7 +148,7 @@ func shown(u *ident.Directory, a *ident.Account) account {
 	return x
 }
 
-func userList(_ context.Context, c *admin.Call) error {
+func userList(_ context.Context, c *Call) error {
 	list := c.Users.List(c.Arg(0))
 	if c.Format() == "json" {
 		out := make([]account, 0, len(list))
@@ -174,7 +173,7 @@ func userList(_ context.Context, c *admin.Call) error {
 	return nil
 }
 
-func userShow(_ context.Context, c *admin.Call) error {
+func userShow(_ context.Context, c *Call) error {
 	a, err := c.Users.Show(c.Arg(0))
 	if err != nil {
 		return suggest(c, err)
@@ -209,7 +208,7 @@ func forwarding(f ident.Forwarding) string {
 }
 
 // suggest names an account that was probably meant.
-func suggest(c *admin.Call, err error) error {
+func suggest(c *Call, err error) error {
 	if !errors.Is(err, ident.ErrUnknown) {
 		return err
 	}
@@ -220,7 +219,7 @@ func suggest(c *admin.Call, err error) error {
 	return err
 }
 
-func userRemove(ctx context.Context, c *admin.Call) error {
+func userRemove(ctx context.Context, c *Call) error {
 	if err := c.Users.Remove(ctx, c.Arg(0)); err != nil {
 		return suggest(c, err)
 	}
@@ -228,7 +227,7 @@ func userRemove(ctx context.Context, c *admin.Call) error {
 	return nil
 }
 
-func userPassword(ctx context.Context, c *admin.Call) error {
+func userPassword(ctx context.Context, c *Call) error {
 	p, drawn, err := password(c)
 	if err != nil {
 		return err
@@ -244,7 +243,7 @@ func userPassword(ctx context.Context, c *admin.Call) error {
 	return nil
 }
 
-func userDevice(ctx context.Context, c *admin.Call) error {
+func userDevice(ctx context.Context, c *Call) error {
 	switch {
 	case c.Has("list"):
 		return userDevices(c)
@@ -266,7 +265,7 @@ func userDevice(ctx context.Context, c *admin.Call) error {
 	return nil
 }
 
-func userDevices(c *admin.Call) error {
+func userDevices(c *Call) error {
 	list, err := c.Users.ListDevices(c.Arg(0))
 	if err != nil {
 		return suggest(c, err)
@@ -286,7 +285,7 @@ func userDevices(c *admin.Call) error {
 	return nil
 }
 
-func userMove(ctx context.Context, c *admin.Call) error {
+func userMove(ctx context.Context, c *Call) error {
 	var known []string
 	for _, p := range c.Settings.Pools {
 		known = append(known, p.Name)
@@ -301,10 +300,10 @@ func userMove(ctx context.Context, c *admin.Call) error {
 	return fmt.Errorf("there is no pool %s (known: %s)", c.Arg(1), strings.Join(known, ", "))
 }
 
-func userLimit(ctx context.Context, c *admin.Call) error {
+func userLimit(ctx context.Context, c *Call) error {
 	var n int
 	if _, err := fmt.Sscanf(c.Arg(1), "%d", &n); err != nil {
-		return admin.Usagef("%s is not a number", c.Arg(1))
+		return Usagef("%s is not a number", c.Arg(1))
 	}
 	if err := c.Users.SetMaxBindings(ctx, c.Arg(0), n); err != nil {
 		return suggest(c, err)
