@@ -92,29 +92,8 @@ func ParseCredentials(b []byte) (Credentials, error) {
 		return c, ErrScheme
 	}
 	for p.next() {
-		var to *[]byte
-		switch {
-		case foldEqual(p.name, "username"):
-			to = &c.Username
-		case foldEqual(p.name, "realm"):
-			to = &c.Realm
-		case foldEqual(p.name, "nonce"):
-			to = &c.Nonce
-		case foldEqual(p.name, "uri"):
-			to = &c.URI
-		case foldEqual(p.name, "response"):
-			to = &c.Response
-		case foldEqual(p.name, "cnonce"):
-			to = &c.CNonce
-		case foldEqual(p.name, "opaque"):
-			to = &c.Opaque
-		case foldEqual(p.name, "algorithm"):
-			to = &algorithm
-		case foldEqual(p.name, "qop"):
-			to = &qop
-		case foldEqual(p.name, "nc"):
-			to = &c.nc
-		default:
+		to := c.place(p.name, &algorithm, &qop)
+		if to == nil {
 			continue
 		}
 		if *to != nil { // twice: which one would be meant?
@@ -126,6 +105,37 @@ func ParseCredentials(b []byte) (Credentials, error) {
 		return c, ErrSyntax
 	}
 	return c, c.finish(algorithm, qop)
+}
+
+// place gives where a parameter's value belongs, nil for one that we do not read.
+func (c *Credentials) place(name []byte, algorithm, qop *[]byte) *[]byte {
+	word, to := "", (*[]byte)(nil)
+	switch len(name)<<8 | int(lower(name[0])) {
+	case 2<<8 | 'n':
+		word, to = "nc", &c.nc
+	case 3<<8 | 'u':
+		word, to = "uri", &c.URI
+	case 3<<8 | 'q':
+		word, to = "qop", qop
+	case 5<<8 | 'r':
+		word, to = "realm", &c.Realm
+	case 5<<8 | 'n':
+		word, to = "nonce", &c.Nonce
+	case 6<<8 | 'c':
+		word, to = "cnonce", &c.CNonce
+	case 6<<8 | 'o':
+		word, to = "opaque", &c.Opaque
+	case 8<<8 | 'u':
+		word, to = "username", &c.Username
+	case 8<<8 | 'r':
+		word, to = "response", &c.Response
+	case 9<<8 | 'a':
+		word, to = "algorithm", algorithm
+	}
+	if !foldEqual(name, word) {
+		return nil
+	}
+	return to
 }
 
 // finish reads algorithm, qop and nc.

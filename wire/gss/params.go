@@ -1,6 +1,9 @@
 package gss
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // params walks over "name=value, name="value"".
 type params struct {
@@ -34,7 +37,7 @@ func (p *params) next() bool {
 		return false
 	}
 	s := i
-	for i < len(b) && b[i] != '=' && b[i] != ',' && b[i] != '"' && !blank(b[i]) {
+	for i < len(b) && !stop[b[i]] {
 		i++
 	}
 	p.name = b[s:i]
@@ -49,19 +52,14 @@ func (p *params) next() bool {
 	}
 	s = i
 	if i < len(b) && b[i] == '"' {
-		for i++; i < len(b) && b[i] != '"'; i++ {
-			if b[i] == '\\' {
-				i++
-			}
-		}
-		if i >= len(b) {
+		if i = closing(b, i+1); i < 0 {
 			p.bad = true
 			return false
 		}
 		p.value = b[s+1 : i : i]
 		i++
 	} else {
-		for i < len(b) && b[i] != ',' && !blank(b[i]) && b[i] != '"' {
+		for i < len(b) && (!stop[b[i]] || b[i] == '=') {
 			i++
 		}
 		p.value = b[s:i:i]
@@ -75,6 +73,27 @@ func (p *params) next() bool {
 	}
 	p.rest = b[i:]
 	return true
+}
+
+// stop holds what ends a name.
+var stop = [256]bool{'=': true, ',': true, '"': true, ' ': true, '\t': true, '\r': true, '\n': true}
+
+// closing gives the index of the quote that ends a quoted text, -1 if there is none.
+func closing(b []byte, i int) int {
+	for from := i; ; i++ {
+		k := bytes.IndexByte(b[i:], '"')
+		if k < 0 {
+			return -1
+		}
+		i += k
+		slashes := 0
+		for i-slashes > from && b[i-slashes-1] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return i
+		}
+	}
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }

@@ -73,34 +73,17 @@ const (
 	HErrorInfo
 	HContentDisposition
 	HContentLanguage
-	HContentTransferEncoding
 	HInReplyTo
 	HMIMEVersion
 	HPriority
 	HReplyTo
-	HReferSub
 	HTargetDialog
 	HIdentity
 	HIdentityInfo
 	HProxyAuthenticationInfo
-	HRecvInfo
-	HInfoPackage
 	HMaxBreadth
-	HAnswerMode
-	HPEarlyMedia
-	HPAccessNetworkInfo
-	HPChargingVector
-	HPCalledPartyID
 	HPAssociatedURI
 	HRemotePartyID
-	HSuppressIfMatch
-	HSecurityClient
-	HSecurityServer
-	HSecurityVerify
-	HUserToUser
-	HGeolocation
-	HContentID
-	HSessionID
 	headers
 )
 
@@ -123,15 +106,10 @@ var headerNames = [headers]string{
 	HAcceptLanguage: "Accept-Language", HAcceptContact: "Accept-Contact", HRejectContact: "Reject-Contact",
 	HRequestDisposition: "Request-Disposition", HAlertInfo: "Alert-Info", HCallInfo: "Call-Info",
 	HErrorInfo: "Error-Info", HContentDisposition: "Content-Disposition", HContentLanguage: "Content-Language",
-	HContentTransferEncoding: "Content-Transfer-Encoding", HInReplyTo: "In-Reply-To", HMIMEVersion: "MIME-Version",
-	HPriority: "Priority", HReplyTo: "Reply-To", HReferSub: "Refer-Sub", HTargetDialog: "Target-Dialog",
+	HInReplyTo: "In-Reply-To", HMIMEVersion: "MIME-Version",
+	HPriority: "Priority", HReplyTo: "Reply-To", HTargetDialog: "Target-Dialog",
 	HIdentity: "Identity", HIdentityInfo: "Identity-Info", HProxyAuthenticationInfo: "Proxy-Authentication-Info",
-	HRecvInfo: "Recv-Info", HInfoPackage: "Info-Package", HMaxBreadth: "Max-Breadth", HAnswerMode: "Answer-Mode",
-	HPEarlyMedia: "P-Early-Media", HPAccessNetworkInfo: "P-Access-Network-Info", HPChargingVector: "P-Charging-Vector",
-	HPCalledPartyID: "P-Called-Party-ID", HPAssociatedURI: "P-Associated-URI", HRemotePartyID: "Remote-Party-ID",
-	HSuppressIfMatch: "Suppress-If-Match", HSecurityClient: "Security-Client", HSecurityServer: "Security-Server",
-	HSecurityVerify: "Security-Verify", HUserToUser: "User-to-User", HGeolocation: "Geolocation",
-	HContentID: "Content-ID", HSessionID: "Session-ID",
+	HMaxBreadth: "Max-Breadth", HPAssociatedURI: "P-Associated-URI", HRemotePartyID: "Remote-Party-ID",
 }
 
 // String gives the header's long name in its usual spelling.
@@ -145,7 +123,7 @@ func (h Header) String() string {
 // compact holds the one-letter names.
 // RFC 3261 §7.3.3
 var compact = [26]Header{
-	'a' - 'a': HAcceptContact, 'b' - 'a': HReferredBy, 'c' - 'a': HContentType, 'd' - 'a': HRequestDisposition,
+	0: HAcceptContact, 'b' - 'a': HReferredBy, 'c' - 'a': HContentType, 'd' - 'a': HRequestDisposition,
 	'e' - 'a': HContentEncoding, 'f' - 'a': HFrom, 'i' - 'a': HCallID, 'j' - 'a': HRejectContact,
 	'k' - 'a': HSupported, 'l' - 'a': HContentLength, 'm' - 'a': HContact, 'n' - 'a': HIdentityInfo,
 	'o' - 'a': HEvent, 'r' - 'a': HReferTo, 's' - 'a': HSubject, 't' - 'a': HTo, 'u' - 'a': HAllowEvents,

@@ -44,41 +44,10 @@ func (m Method) String() string {
 // escapes: RE%47ISTER is not REGISTER.
 // RFC 3261 §7.1
 func MethodOf(token []byte) Method {
-	switch string(token) {
-	case "INVITE":
-		return INVITE
-	case "ACK":
-		return ACK
-	case "BYE":
-		return BYE
-	case "CANCEL":
-		return CANCEL
-	case "OPTIONS":
-		return OPTIONS
-	case "REGISTER":
-		return REGISTER
-	case "PRACK":
-		return PRACK
-	case "SUBSCRIBE":
-		return SUBSCRIBE
-	case "NOTIFY":
-		return NOTIFY
-	case "PUBLISH":
-		return PUBLISH
-	case "INFO":
-		return INFO
-	case "REFER":
-		return REFER
-	case "MESSAGE":
-		return MESSAGE
-	case "UPDATE":
-		return UPDATE
-	case "BENOTIFY":
-		return BENOTIFY
-	case "SERVICE":
-		return SERVICE
-	case "NEGOTIATE":
-		return NEGOTIATE
+	for m := INVITE; m < methods; m++ {
+		if methodNames[m] == string(token) {
+			return m
+		}
 	}
 	return Other
 }

@@ -149,8 +149,9 @@ func (m *Message) parseFields(p *int) (lines int, bad *Error) {
 		}
 		end := c + k // at LF
 		lines++
-		folded := false
+		folded, broken := false, false
 		for end+1 < len(b) && isBlank(b[end+1]) {
+			broken = broken || b[end-1] != '\r'
 			k = bytes.IndexByte(b[end+1:], '\n')
 			if k < 0 {
 				*p = len(b)
@@ -165,7 +166,7 @@ func (m *Message) parseFields(p *int) (lines int, bad *Error) {
 			bad = first(bad, errLine)
 			continue
 		}
-		if b[end-1] != '\r' {
+		if broken || b[end-1] != '\r' {
 			bad = first(bad, errBreak)
 			continue
 		}

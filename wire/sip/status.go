@@ -112,7 +112,6 @@ var (
 	errHops     = &Error{Status: 400, Reason: "Bad Max-Forwards"}
 	errExpires  = &Error{Status: 400, Reason: "Bad Expires"}
 	errDate     = &Error{Status: 400, Reason: "Bad Date"}
-	errParams   = &Error{Status: 400, Reason: "Bad Parameters"}
 	errAddress  = &Error{Status: 400, Reason: "Bad Address"}
 	errAbsent   = &Error{Status: 400, Reason: "Missing Header"}
 )

@@ -19,8 +19,8 @@ type verdict struct {
 	reason string // why
 }
 
-// rfc4475 has one line for each message of RFC 4475.
-var rfc4475 = []verdict{
+// torture has one line for each message of RFC 4475.
+var torture = []verdict{
 	{"wsinv", 0, false, "ugly but legal: folding, compact names, blanks everywhere"},
 	{"intmeth", 0, false, "each token octet in the method; user part with ?/;: in it"},
 	{"esc01", 0, false, "escapes in user and parameter names"},
@@ -72,8 +72,8 @@ var rfc4475 = []verdict{
 	{"inv2543", 0, false, "no cookie, no tags"},
 }
 
-// rfc5118 has one line for each message of RFC 5118.
-var rfc5118 = []verdict{
+// tortureSix has one line for each message of RFC 5118.
+var tortureSix = []verdict{
 	{"ipv6-good", 0, false, "reference in the Request-URI"},
 	{"ipv6-bad", 400, false, "address without brackets"},
 	{"port-ambiguous", 0, false, "5070 is part of the address"},
@@ -100,7 +100,7 @@ func TestTorture(t *testing.T) {
 	for _, c := range []struct {
 		dir   string
 		table []verdict
-	}{{"rfc4475", rfc4475}, {"rfc5118", rfc5118}} {
+	}{{"rfc4475", torture}, {"rfc5118", tortureSix}} {
 		files, err := filepath.Glob(filepath.Join("testdata", c.dir, "*.dat"))
 		is.NoErr(t, err)
 		is.Equal(t, len(c.table), len(files), c.dir)

@@ -288,6 +288,9 @@ var decisive = [...]string{"transport", "user", "ttl", "method", "maddr"}
 
 // paramsMatch checks each of u's parameters against v's.
 func (u URI) paramsMatch(v URI) bool {
+	if bytes.Equal(u.Params, v.Params) {
+		return true
+	}
 	p := u.Params
 	for len(p) > 0 {
 		n, value, rest := uriParam(p)

@@ -136,33 +136,3 @@ func (v Via) Addr() (netip.Addr, bool) { return parseAddr(v.Host) }
 func (v Via) Cookie() bool {
 	return len(v.Branch) > len(MagicCookie) && string(v.Branch[:len(MagicCookie)]) == MagicCookie
 }
-
-// Return gives the address that a response goes to when its connection is gone or there
-// was none: received and rport before host and port. ok is false when only a name is known.
-// RFC 3261 §18.2.2, RFC 3581 §4
-func (v Via) Return() (netip.AddrPort, bool) {
-	host := v.Host
-	if r, ok := v.Param("received"); ok && len(r) > 0 {
-		host = r
-	}
-	if m, ok := v.Param("maddr"); ok && len(m) > 0 {
-		host = m
-	}
-	addr, ok := parseAddr(host)
-	if !ok {
-		return netip.AddrPort{}, false
-	}
-	port := v.Port
-	if port == 0 {
-		port = 5060
-		if v.Transport.Secure() {
-			port = 5061
-		}
-	}
-	if r, ok := v.Param("rport"); ok && len(r) > 0 {
-		if n, good := number(r, 65535); good && n > 0 {
-			port = uint16(n)
-		}
-	}
-	return netip.AddrPortFrom(addr, port), true
-}
