@@ -47,9 +47,9 @@ var stageSentences = []sentence{
 		time.Sleep(d)
 		return nil
 	}},
-	{"admin does <rest>", "runs an operator's command; {bob} stands for bob's address", admin},
+	{"admin does <rest>", "runs an operator's command; {bob} stands for bob's address", operate},
 	{"admin cannot do <rest>", "the same, and it must fail", func(c *cue) error {
-		if admin(c) == nil {
+		if operate(c) == nil {
 			return errors.New("it could be done")
 		}
 		return nil
@@ -58,7 +58,7 @@ var stageSentences = []sentence{
 	{"server crashes", "kills the server and starts it again", func(c *cue) error { return restart(c, true) }},
 }
 
-func admin(c *cue) error {
+func operate(c *cue) error {
 	if c.t.Command == nil {
 		return errors.New("no operator on this stage")
 	}
