@@ -1,6 +1,9 @@
 package main
 
-import "fernamt/core/host"
+import (
+	"fernamt/core/host"
+	"fernamt/role/frontend"
+)
 
 // roles is every role that this binary has, one line each, and the only place that
 // knows them all. A role is listed when it does something; its name is its folder's,
@@ -11,5 +14,7 @@ import "fernamt/core/host"
 // where New is func New() host.Role and returns it with its defaults. The order is the
 // order of starting.
 func roles() []host.Kind {
-	return []host.Kind{}
+	return []host.Kind{
+		{Name: "frontend", New: frontend.New},
+	}
 }

@@ -184,6 +184,9 @@ func (g *Gate) digest(sc *scene, r *Request) error {
 	}
 	g.guard.succeeded(user, addr)
 	g.c.Users.Used(id)
+	if r.Count(sip.HProxyAuthorization) == 1 && r.Method() != sip.REGISTER {
+		r.Remove(sip.HProxyAuthorization) // what answers our challenge is nobody else's business
+	}
 	if info := r.Flow.Link.Info(); info.Transport != sip.UDP {
 		g.signed.note(info.ID, a.ID)
 		g.layer.Keep(info.ID, keepSigned)
