@@ -107,6 +107,7 @@ type Layer struct {
 	last  atomic.Uint64 // last link id given out
 	count counters
 	seed  maphash.Seed
+	bare  func(f sip.Flow, b []byte) // benchmarks: datagrams go here, unread
 
 	mu      sync.RWMutex
 	sockets []*socket

@@ -126,6 +126,11 @@ func (s *socket) readOne(b []byte) (int, netip.AddrPort, error) {
 
 // datagram handles what one peer sent at once. whole is false when the datagram was cut.
 func (s *socket) datagram(b []byte, from netip.AddrPort, whole bool, now int64) {
+	if s.l.bare != nil {
+		s.took++
+		s.l.bare(sip.Flow{Link: s, Remote: from}, b)
+		return
+	}
 	if len(b) >= 20 && b[0] < 4 && whole { // RFC 5626 §8: no SIP message begins so
 		s.binding(b, from, now)
 		return
