@@ -17,9 +17,9 @@ var needed = [...]struct {
 
 // Check refuses what is wrong in itself, whoever it is for: missing and repeated headers,
 // numbers out of range, bad syntax of Request-URI, Via, From, To, Contact, routes and
-// CSeq, another method in CSeq. What a role decides (416, 420, 415, 483 ...) passes.
-// The error is an *Error; wrong responses and ACKs say Drop. It allocates nothing for a
-// message that is right and has no folded lines.
+// CSeq, another method in CSeq. Of a response it looks only at what a proxy needs. What
+// a role decides (416, 420, 415, 483 ...) passes. The error is an *Error; wrong responses
+// and ACKs say Drop. It allocates nothing for a message that is right and has no folds.
 func (m *Message) Check() error {
 	if e := m.check(); e != nil {
 		return m.verdict(e)
@@ -146,6 +146,9 @@ func (m *Message) checkList(i int, n *int, r listRule) *Error {
 		if *n++; *n > r.max {
 			return r.many
 		}
+		if m.code != 0 { // a call shall not fail by what only its ends look at
+			continue
+		}
 		var a Address
 		if a.parse(e) != nil {
 			return r.bad
@@ -156,7 +159,7 @@ func (m *Message) checkList(i int, n *int, r listRule) *Error {
 		if r.max == MaxRoutes && !a.Angle { // RFC 3261 §20.30
 			return r.bad
 		}
-		if r.max == MaxContact && m.code == 0 && !goodExpires(a.Params) {
+		if r.max == MaxContact && !goodExpires(a.Params) {
 			return r.bad
 		}
 	}
