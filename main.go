@@ -4,12 +4,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"fernamt/core/host"
+	"fernamt/core/listen"
+	"fernamt/test/play"
+	"fernamt/test/plays"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.0".
@@ -21,10 +26,20 @@ func main() {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	p := host.Program{Kinds: roles(), Version: versionText(), In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Terminal: terminal(os.Stderr), Reload: reload}
+		Terminal: terminal(os.Stderr), Reload: reload, Tools: play.Commands(plays.Files, listen.Kernel(), operate)}
 	status := p.Run(ctx, os.Args[1:])
 	stop()
 	os.Exit(status)
+}
+
+// operate does an operator's command for a play and gives what it said.
+func operate(ctx context.Context, data string, args []string) (string, error) {
+	var out, errs strings.Builder
+	p := host.Program{Kinds: roles(), Version: versionText(), In: strings.NewReader(""), Out: &out, Err: &errs}
+	if status := p.Run(ctx, append([]string{"--data", data}, args...)); status != 0 {
+		return out.String(), errors.New(strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
 }
 
 // versionText is the release's version, or the commit that was built.

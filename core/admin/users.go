@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"fernamt/core/config"
 	"fernamt/core/ident"
 )
 
@@ -182,11 +183,13 @@ func userShow(_ context.Context, c *Call) error {
 	if c.Format() == "json" {
 		return c.JSON(x)
 	}
-	rows := [][]string{{"name", x.Name}, {"login", x.Login}, {"aliases", strings.Join(x.Aliases, " ")},
+	rows := [][2]string{{"address", x.Address}, {"name", x.Name}, {"login", x.Login}, {"aliases", strings.Join(x.Aliases, " ")},
 		{"numbers", strings.Join(x.Numbers, " ")}, {"pool", x.Pool}, {"rights", strings.Join(x.Rights, " ")},
 		{"password", x.Password}, {"device passwords", fmt.Sprint(x.Devices)}, {"phones at once", fmt.Sprint(x.Phones)},
 		{"disabled", fmt.Sprint(x.Disabled)}, {"forwarding", forwarding(a.Forwarding)}, {"created", x.Created}}
-	c.Rows("", []string{"address", x.Address}, rows)
+	for _, r := range rows {
+		c.Printf("%-17s %s\n", r[0]+":", r[1])
+	}
 	return nil
 }
 
@@ -212,9 +215,14 @@ func suggest(c *Call, err error) error {
 	if !errors.Is(err, ident.ErrUnknown) {
 		return err
 	}
-	part, _, _ := strings.Cut(c.Arg(0), "@")
-	if list := c.Users.List(part); len(list) > 0 {
-		return fmt.Errorf("%w; did you mean %s?", err, list[0].Address)
+	var known []string
+	for _, a := range c.Users.List("") {
+		if known = append(known, a.Address); len(known) == 2000 {
+			break // beyond, looking takes longer than it helps
+		}
+	}
+	if n := config.Nearest(c.Arg(0), known); n != "" {
+		return fmt.Errorf("%w; did you mean %s?", err, n)
 	}
 	return err
 }

@@ -22,6 +22,7 @@ func (p *Program) table(s *server, slots []*slot) (*admin.Table, error) {
 	all = append(all, p.storeCommands()...)
 	all = append(all, s.liveCommands()...)
 	all = append(all, admin.Debug()...)
+	all = append(all, p.Tools...)
 	have := map[string]bool{}
 	if s == nil {
 		for _, k := range p.Kinds {

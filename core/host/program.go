@@ -27,6 +27,7 @@ type Program struct {
 	Terminal bool             // Err is a terminal: progress is drawn
 	Reload   <-chan os.Signal // SIGHUP: certificates are read again
 	Network  listen.Network   // nil: the kernel's
+	Tools    []admin.Command  // commands that main brings along: play, call
 
 	data, settings string // --data and --config, "" when not given
 }
