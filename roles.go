@@ -2,7 +2,9 @@ package main
 
 import (
 	"fernamt/core/host"
+	"fernamt/role/director"
 	"fernamt/role/frontend"
+	"fernamt/role/manage"
 )
 
 // roles is every role that this binary has, one line each, and the only place that
@@ -16,5 +18,7 @@ import (
 func roles() []host.Kind {
 	return []host.Kind{
 		{Name: "frontend", New: frontend.New},
+		{Name: "director", New: director.New},
+		{Name: "manage", New: manage.New},
 	}
 }

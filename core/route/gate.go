@@ -116,6 +116,7 @@ type scene struct {
 	roleOf   map[uint64]string         // local link → role
 	dials    map[sip.Transport]string  // transport → door to dial through
 	apps     map[string]string         // "conf:focusfactory", "user@domain" → role
+	main     map[sip.Transport]netip.AddrPort
 	nextUDP  uint64
 }
 
@@ -217,7 +218,8 @@ func (g *Gate) change(f func(s *scene)) {
 	defer g.mu.Unlock()
 	old := g.scene.Load()
 	s := &scene{handlers: clone(old.handlers), doors: clone(old.doors), trusted: clone(old.trusted), own: clone(old.own),
-		locals: clone(old.locals), roleOf: clone(old.roleOf), dials: clone(old.dials), apps: clone(old.apps), nextUDP: old.nextUDP}
+		locals: clone(old.locals), roleOf: clone(old.roleOf), dials: clone(old.dials), apps: clone(old.apps),
+		main: clone(old.main), nextUDP: old.nextUDP}
 	f(s)
 	g.scene.Store(s)
 }

@@ -134,7 +134,7 @@ func (s *scene) roleAt(info *sip.LinkInfo) string {
 	if role, ok := s.doors[info.Door]; ok {
 		return role
 	}
-	for _, role := range [...]string{"frontend", "director"} {
+	for _, role := range [...]string{registrar, "director"} {
 		if s.handlers[role] != nil {
 			return role
 		}

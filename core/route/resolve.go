@@ -219,12 +219,19 @@ func (s *scene) app(name []byte) string {
 }
 
 func (g *Gate) endpoint(r *Request, b location.Binding, ok bool) error {
+	if !ok && g.scene.Load().handlers[registrar] == nil { // a director: the front end knows
+		r.To.Kind = Endpoint
+		return nil
+	}
 	if !ok {
 		return &sip.Error{Status: 480} // RFC 5627 §5.1
 	}
 	r.To.Kind, r.To.Binding, r.To.AOR = Endpoint, b, b.AOR
 	return nil
 }
+
+// registrar is the role that keeps registrations.
+const registrar = "frontend"
 
 func (g *Gate) number(r *Request, number []byte) error {
 	r.aor = r.aor[:0]
@@ -392,12 +399,18 @@ func (g *Gate) appendOwn(b []byte, info *sip.LinkInfo, secure bool, token []byte
 	return append(append(b, token...), '>')
 }
 
-// AppendPath writes the value of a Path header that leads back over the flow that the
-// request came by (RFC 3327, RFC 5626 §5.1).
-func (r *Request) AppendPath(dst []byte) []byte {
+// appendBack writes an address of ours with a token of the flow that the request came
+// by (RFC 5626 §5.1). inside: for the registrar, which comes by mutual TLS if we have a
+// door for that.
+func (r *Request) appendBack(dst []byte, inside bool) []byte {
+	g := r.gate
 	var tok [112]byte
-	token := r.gate.tokens.append(tok[:0], sideOf(r.Flow), side{})
-	b := r.gate.appendOwn(dst, r.Flow.Link.Info(), false, token)
+	token := g.tokens.append(tok[:0], sideOf(r.Flow), side{})
+	info := r.Flow.Link.Info()
+	if a := g.scene.Load().main[sip.TLS]; inside && a.IsValid() {
+		info = &sip.LinkInfo{Transport: sip.TLS, Local: a}
+	}
+	b := g.appendOwn(dst, info, false, token)
 	return append(b[:len(b)-1], ";ob>"...)
 }
 

@@ -26,7 +26,7 @@ func (r *Request) ToPool(role, pool string) error {
 	}
 	r.gate.assert(r)
 	if r.Method() == sip.REGISTER {
-		r.Prepend(sip.HPath, r.AppendPath(nil))
+		r.Prepend(sip.HPath, r.appendBack(nil, true))
 		if !r.HasToken(sip.HSupported, "path") {
 			r.Add(sip.HSupported, []byte("path"))
 		}
@@ -39,7 +39,7 @@ func (r *Request) ToPool(role, pool string) error {
 
 // ServiceRoute is the value of a Service-Route that leads to us over the flow that the
 // request came by (RFC 3608).
-func (r *Request) ServiceRoute() []byte { return r.AppendPath(nil) }
+func (r *Request) ServiceRoute() []byte { return r.appendBack(nil, false) }
 
 // wait collects the outcome of Send.
 type wait chan int

@@ -19,7 +19,7 @@ import (
 // WebSockets at / and /sip when the door's protocol is http, https, ws or wss.
 func (g *Gate) Serve(ctx context.Context, role string, d *listen.Door) error {
 	for _, a := range d.Addresses() {
-		g.own(role, d.Name, a)
+		g.own(role, d.Name, transportOf(d), a)
 	}
 	var err error
 	switch {
@@ -37,7 +37,9 @@ func (g *Gate) Serve(ctx context.Context, role string, d *listen.Door) error {
 }
 
 // own notes an address of ours. 0.0.0.0 stands for every address of the machine.
-func (g *Gate) own(role, door string, a netip.AddrPort) {
+// The first door of each transport gives the address by which peers find us when we
+// dialled them.
+func (g *Gate) own(role, door string, via sip.Transport, a netip.AddrPort) {
 	list := []netip.AddrPort{a}
 	if a.Addr().IsUnspecified() {
 		for _, ip := range machineAddresses() {
@@ -48,12 +50,30 @@ func (g *Gate) own(role, door string, a netip.AddrPort) {
 	}
 	g.change(func(s *scene) {
 		s.doors[door] = role
+		if via != 0 && !s.main[via].IsValid() {
+			s.main[via] = a
+		}
 		for _, a := range list {
 			if _, ok := s.own[a]; !ok {
 				s.own[a] = role
 			}
 		}
 	})
+}
+
+// transportOf is the SIP transport of a door.
+func transportOf(d *listen.Door) sip.Transport {
+	switch {
+	case d.Transport == ports.UDP:
+		return sip.UDP
+	case d.Family() == ports.HTTP && d.TLS != ports.None:
+		return sip.WSS
+	case d.Family() == ports.HTTP:
+		return sip.WS
+	case d.TLS != ports.None:
+		return sip.TLS
+	}
+	return sip.TCP
 }
 
 func machineAddresses() (ips []netip.Addr) {
@@ -106,13 +126,13 @@ func (g *Gate) ServePacket(ctx context.Context, role string, pc net.PacketConn, 
 	if in.ID == 0 {
 		g.change(func(s *scene) { s.nextUDP++; in.ID = s.nextUDP })
 	}
-	g.own(role, in.Door, in.Local)
+	g.own(role, in.Door, sip.UDP, in.Local)
 	return g.layer.ServePacket(ctx, pc, in)
 }
 
 // ServeConn serves one connection for a role until it ends.
 func (g *Gate) ServeConn(ctx context.Context, role string, c net.Conn, in sip.LinkInfo) error {
-	g.own(role, in.Door, in.Local)
+	g.own(role, in.Door, in.Transport, in.Local)
 	return g.layer.ServeConn(ctx, c, in)
 }
 
@@ -125,10 +145,7 @@ func (g *Gate) accept(ctx context.Context, d *listen.Door) error {
 			}
 			return err
 		}
-		in := sip.LinkInfo{Transport: sip.TCP, Local: c.Local, Door: d.Name, External: c.External, Peer: c.PeerNames}
-		if d.TLS != ports.None {
-			in.Transport = sip.TLS
-		}
+		in := sip.LinkInfo{Transport: transportOf(d), Local: c.Local, Door: d.Name, External: c.External, Peer: c.PeerNames}
 		go func() {
 			if err := g.layer.ServeConn(ctx, c, in); err != nil {
 				g.log.Debug("connection ended", "door", in.Door, "from", c.Remote, "err", err)
@@ -140,12 +157,9 @@ func (g *Gate) accept(ctx context.Context, d *listen.Door) error {
 // WebSocket is the handler for SIP over WebSocket at an http or https door (RFC 7118).
 func (g *Gate) WebSocket(role string, d *listen.Door) http.Handler {
 	for _, a := range d.Addresses() {
-		g.own(role, d.Name, a)
+		g.own(role, d.Name, transportOf(d), a)
 	}
-	in := sip.LinkInfo{Transport: sip.WS, Door: d.Name, External: d.Side == ports.External}
-	if d.TLS != ports.None {
-		in.Transport = sip.WSS
-	}
+	in := sip.LinkInfo{Transport: transportOf(d), Door: d.Name, External: d.Side == ports.External}
 	return g.layer.WebSocket(in)
 }
 
@@ -213,6 +227,11 @@ func (g *Gate) hostNamed(name string) *Host {
 // address is how our end of a flow is called in Via and Record-Route.
 func (g *Gate) address(info *sip.LinkInfo) netip.AddrPort {
 	a := info.Local
+	if info.Dialled { // the number we called from is nobody's door
+		if door := g.scene.Load().main[info.Transport]; door.IsValid() {
+			a = door
+		}
+	}
 	if !a.Addr().IsUnspecified() {
 		return a
 	}
