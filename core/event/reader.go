@@ -27,7 +27,6 @@ type Reader struct {
 	name    string // empty: nothing is kept
 	at      int64  // position of the last fact handed out
 	pending []Event
-	checked bool
 }
 
 // batchSize is how many facts are fetched at once.
@@ -37,7 +36,7 @@ const batchSize = 256
 // position that [Reader.Done] stored, otherwise it starts where from says. Facts that a
 // subscriber has not read are never trimmed; [Log.Forget] ends a subscription for good.
 func (l *Log) Subscribe(ctx context.Context, name string, from Start) (*Reader, error) {
-	r := &Reader{log: l, name: name, checked: true}
+	r := &Reader{log: l, name: name}
 	err := l.db.Write(ctx, func(tx *store.Tx) error {
 		err := tx.QueryRow("select position from subscriber where name = ?", name).Scan(&r.at)
 		if !errors.Is(err, store.ErrNone) {
@@ -133,7 +132,7 @@ func (r *Reader) fetch(ctx context.Context) ([]Event, error) {
 			e.At = time.Unix(0, at)
 			list = append(list, e)
 		}
-		if err := rows.Err(); err != nil || r.checked && r.name != "" {
+		if err := rows.Err(); err != nil || r.name != "" {
 			return err
 		}
 		return r.check(tx)

@@ -143,8 +143,11 @@ type Host struct {
 // it is for other names. made says that it did.
 func (a *Authority) Issue(h Host) (made bool, err error) {
 	base := filepath.Join(a.dir, h.Name)
-	if err := checkHost(h.Name); err != nil {
-		return false, fmt.Errorf("issue certificate: %w", err)
+	// No wildcards among them: RFC 5922 §7.2 gives them no meaning for SIP.
+	for _, n := range slices.Concat([]string{h.Name}, h.Names, h.Domains) {
+		if err := checkHost(n); err != nil {
+			return false, fmt.Errorf("issue certificate: %w", err)
+		}
 	}
 	have, err := readCertificates(base + ".pem")
 	if err == nil && a.fits(have[0], h) {

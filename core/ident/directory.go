@@ -253,11 +253,15 @@ func (d *Directory) reload(ctx context.Context) (int64, error) {
 
 // follow replaces snapshots that other processes changed, as the log tells.
 func (d *Directory) follow(ctx context.Context, at int64) {
-	defer close(d.done)
+	var reader sync.WaitGroup
+	defer func() {
+		reader.Wait()
+		close(d.done)
+	}()
 	flush := time.NewTicker(time.Minute)
 	defer flush.Stop()
 	events := make(chan []event.Event)
-	go d.read(ctx, at, events)
+	reader.Go(func() { d.read(ctx, at, events) })
 	for {
 		select {
 		case <-ctx.Done():

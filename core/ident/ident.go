@@ -14,8 +14,8 @@
 // Addresses and logins are compared without regard to ASCII case, also in the user part,
 // where RFC 3261 §19.1.4 would tell them apart: people do not.
 //
-// Goroutines: one per Directory, which follows the event log and stores when passwords were
-// last used. Locks: Directory.mu is held while snapshots are replaced; readers take none.
+// Goroutines: two per Directory, from Open to Close: one reads the event log, one follows what
+// it says and stores when passwords were last used. Locks: Directory.mu is held while snapshots are replaced; readers take none.
 package ident
 
 import (
@@ -96,11 +96,11 @@ type Credential struct {
 	ID      int64
 	Name    string   // what the person calls it ("desk phone")
 	User    string   // the Digest user name that the hashes are for
-	MD5     [16]byte // HA1, RFC 7616 §3.4.2
-	SHA256  [32]byte // HA1 with SHA-256, RFC 8760 §2.4
+	MD5     [16]byte `json:"-"` // HA1, RFC 7616 §3.4.2
+	SHA256  [32]byte `json:"-"` // HA1 with SHA-256, RFC 8760 §2.4
 	Kind    Kind
 	Initial bool      // Kind is Initial
-	NT      *[16]byte // hash for NTLM; nil unless kept (the lab does)
+	NT      *[16]byte `json:"-"` // hash for NTLM; nil unless kept (the lab does)
 	Created time.Time
 	Used    time.Time // last use that is stored; up to a few minutes behind
 }

@@ -1,10 +1,12 @@
 package ident
 
 import (
+	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -106,7 +108,7 @@ func TestAddAndFind(t *testing.T) {
 			d = w.directory(t, Config{})
 			again := d.ByID(a.ID)
 			is.True(t, again != a)
-			is.Equal(t, fmt.Sprint(strip(again)), fmt.Sprint(strip(a)), "as loaded")
+			is.Equal(t, strip(again), strip(a), "as loaded")
 			a = again
 		}
 		for _, bad := range []New{
@@ -207,7 +209,7 @@ func TestChanges(t *testing.T) {
 		is.True(t, now.May("audit") && !now.May("calls"))
 		is.Equal(t, a.Name, "Alice Löwe", "a snapshot changed")
 		loaded := w.directory(t, Config{}).ByID(a.ID)
-		is.Equal(t, fmt.Sprint(strip(loaded)), fmt.Sprint(strip(now)))
+		is.Equal(t, strip(loaded), strip(now))
 		is.NoErr(t, d.Remove(ctx, a.Address))
 		is.True(t, errors.Is(d.Remove(ctx, a.Address), ErrUnknown))
 		is.True(t, d.ByAddress([]byte(a.Address)) == nil && d.ByLogin([]byte("lowe")) == nil && d.ByNumber([]byte("+15551234")) == nil)
@@ -248,7 +250,7 @@ func TestTwoProcesses(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, func() bool { return here.ByID(a.ID).Rev == 42 && there.ByID(a.ID).Rev == 42 })
-	is.Equal(t, fmt.Sprint(strip(here.ByID(a.ID))), fmt.Sprint(strip(there.ByID(a.ID))))
+	is.Equal(t, strip(here.ByID(a.ID)), strip(there.ByID(a.ID)))
 	is.NoErr(t, here.Remove(t.Context(), a.Address))
 	eventually(t, func() bool { return there.Count() == 0 && there.ByAddress([]byte(a.Address)) == nil })
 }
@@ -262,6 +264,26 @@ func eventually(t *testing.T, f func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("it did not happen within 5 s")
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	d := newWorld(t, "").directory(t, Config{})
+	a := alice(t, d)
+	dev, err := d.AddDevice(t.Context(), a.Address, "desk")
+	is.NoErr(t, err)
+	a, err = d.CheckPassword(t.Context(), "al", "wonderland")
+	is.NoErr(t, err)
+	var out bytes.Buffer
+	n := New{Address: "x@y.z", Password: "hush"}
+	for _, v := range []any{a, a.Credentials[0], a.Credentials, &a.Credentials[0], dev, &dev, n, &n} {
+		fmt.Fprintf(&out, "%v %+v %s\n", v, v, v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
+	}
+	for _, secret := range []string{"argon2id", "hush", dev.Password, "wonderland", fmt.Sprint(a.Credentials[0].MD5[:3])[1:],
+		strings.Trim(fmt.Sprint(a.Credentials[0].SHA256[:4]), "[]"), strings.ReplaceAll(strings.Trim(fmt.Sprint(a.Credentials[0].MD5[:4]), "[]"), " ", ",")} {
+		is.True(t, !strings.Contains(out.String(), secret), "printed: ", secret, out.String())
+	}
 }
 
 func TestNoAllocation(t *testing.T) {

@@ -114,6 +114,7 @@ func readRows(in io.Reader, tell func(ImportProgress)) ([]row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the first line, address,name,password, cannot be read: %w", err)
 	}
+	head = slices.Clone(head)
 	column, err := columns(head)
 	if err != nil {
 		return nil, err
@@ -137,7 +138,11 @@ func readRows(in io.Reader, tell func(ImportProgress)) ([]row, error) {
 		}
 		line, _ := r.FieldPos(0)
 		rows = append(rows, row{line: line})
-		fill(&rows[len(rows)-1], record, column)
+		if r := &rows[len(rows)-1]; len(record) > len(head) {
+			r.err = errors.New("more fields than columns")
+		} else {
+			fill(r, record, column)
+		}
 		if len(rows)%importStep == 0 {
 			tell(ImportProgress{Done: len(rows)})
 		}
@@ -169,10 +174,6 @@ func columns(head []string) ([]int, error) {
 }
 
 func fill(r *row, record []string, column []int) {
-	if len(record) > len(column) {
-		r.err = errors.New("more fields than columns")
-		return
-	}
 	field := func(n int) string {
 		if i := column[n]; i >= 0 && i < len(record) {
 			return record[i]

@@ -22,7 +22,7 @@ const (
 type New struct {
 	Address     string
 	Name        string
-	Password    string // initial password; empty: the account cannot sign in until one is set
+	Password    string `json:"-"` // initial password; empty: the account cannot sign in until one is set
 	Login       string // empty: the address
 	Aliases     []string
 	Numbers     []string

@@ -80,6 +80,9 @@ type DB struct {
 	broken  atomic.Pointer[error]
 	readers chan *session // idle reading connections; nil stands for one not opened yet
 
+	commits atomic.Int64
+	writes  atomic.Int64
+
 	mu      sync.Mutex
 	signals []*func()
 }
@@ -242,6 +245,16 @@ func (db *DB) Broken() error {
 	}
 	return nil
 }
+
+// Stats counts what a store has done since it was opened.
+type Stats struct {
+	Writes  int64 // changes that are durable
+	Commits int64 // transactions that carried them
+	Waiting int   // changes that wait for their turn now
+}
+
+// Stats tells how busy the store is.
+func (db *DB) Stats() Stats { return Stats{db.writes.Load(), db.commits.Load(), len(db.queue)} }
 
 // OnSignal has f called after each commit in which a change called [Tx.Signal]. f runs on
 // the writer's goroutine and must be quick. stop ends it.

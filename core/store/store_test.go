@@ -162,6 +162,7 @@ func TestNeighbours(t *testing.T) {
 			}
 		}
 		is.Equal(t, order.Load(), 31)
+		is.Equal(t, db.Stats(), Stats{Writes: 32, Commits: 2})
 	})
 }
 

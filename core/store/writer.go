@@ -115,12 +115,13 @@ func (db *DB) commit(s *session, list []*write) *session {
 		db.refuse(list, err)
 		return db.recover(s)
 	}
+	db.commits.Add(1)
 	for _, w := range list {
 		if w.tx == nil {
 			continue
 		}
 		for _, f := range w.tx.after {
-			f()
+			db.afterwards(f)
 		}
 	}
 	for _, w := range list {
@@ -131,10 +132,21 @@ func (db *DB) commit(s *session, list []*write) *session {
 	}
 	for _, w := range list {
 		if w.tx != nil {
+			db.writes.Add(1)
 			w.done <- nil
 		}
 	}
 	return s
+}
+
+// afterwards runs what a change asked for; it is stored, so nothing may make it fail.
+func (db *DB) afterwards(f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			db.log.Error("what follows a change panicked", "err", r, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // run executes the changes and commits. Changes that fail alone are answered at once; an
