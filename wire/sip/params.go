@@ -29,7 +29,7 @@ func nextParam(p []byte) (name, value, rest []byte, ok bool) {
 				return nil, nil, p, false
 			}
 		} else {
-			for i < len(p) && p[i] != ';' && p[i] != '"' && p[i] != ',' && !isBlank(p[i]) {
+			for i < len(p) && p[i] > ' ' && p[i] != ';' && p[i] != '"' && p[i] != ',' {
 				i++
 			}
 		}
