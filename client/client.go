@@ -164,6 +164,15 @@ func (k *Client) Close() {
 	k.stop()
 	k.tr.Close()
 	k.wg.Wait()
+	for range 1000 { // the transport's own goroutines end by themselves
+		k.mu.Lock()
+		n := len(k.links)
+		k.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (k *Client) listen() error {
@@ -185,7 +194,7 @@ func (k *Client) listen() error {
 
 // await waits until a link that was just handed to the transport can be found.
 func (k *Client) await(hop sip.Hop) error {
-	for range 500 {
+	for range 5000 {
 		if _, ok := k.tr.Find(hop); ok {
 			return nil
 		}
@@ -223,12 +232,17 @@ func (k *Client) connect(hop sip.Hop) (sip.Flow, error) {
 	} else {
 		f, err = k.tr.Dial(ctx, hop)
 	}
-	if err == nil {
-		k.mu.Lock()
-		k.links[f.Link.Info().ID] = true
-		k.mu.Unlock()
+	if err != nil {
+		return f, err
 	}
-	return f, err
+	id := f.Link.Info().ID
+	k.mu.Lock()
+	k.links[id] = true
+	k.mu.Unlock()
+	if _, ok := k.tr.ByID(id); !ok { // it went before we noted it
+		k.closed(id)
+	}
+	return f, nil
 }
 
 // closed is told that a connection ended.

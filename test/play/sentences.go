@@ -54,8 +54,8 @@ var stageSentences = []sentence{
 		}
 		return nil
 	}},
-	{"server restarts", "stops the server in good order and starts it again", func(c *cue) error { return restart(c, false) }},
-	{"server crashes", "kills the server and starts it again", func(c *cue) error { return restart(c, true) }},
+	{"server restarts", "stops the server in good order and starts it again", func(c *cue) error { return restart(c, c.t.Restart) }},
+	{"server crashes", "kills the server and starts it again", func(c *cue) error { return restart(c, c.t.Crash) }},
 }
 
 func operate(c *cue) error {
@@ -75,11 +75,11 @@ func operate(c *cue) error {
 	return nil
 }
 
-func restart(c *cue, kill bool) error {
-	if c.t.Restart == nil {
-		return errors.New("nobody can restart the server of this stage")
+func restart(c *cue, do func(context.Context) error) error {
+	if do == nil {
+		return errors.New("nobody can do that to the server of this stage")
 	}
-	return c.t.Restart(c, kill)
+	return do(c)
 }
 
 var phoneSentences = []sentence{

@@ -26,8 +26,9 @@ type Stage struct {
 	// Command runs an operator's command and gives what it prints; nil: plays that need
 	// one fail.
 	Command func(ctx context.Context, args []string) (string, error)
-	// Restart stops the server and starts it again; kill says that it gets no warning.
-	Restart func(ctx context.Context, kill bool) error
+	// Restart stops the server in good order and starts it again, Crash kills it first. nil:
+	// not on this stage.
+	Restart, Crash func(ctx context.Context) error
 }
 
 // troupe is the actors of one performance.

@@ -151,8 +151,10 @@ func (p *Play) Missing(s Stage) string {
 		switch pattern := l.verb.pattern; {
 		case strings.HasPrefix(pattern, "admin") && s.Command == nil:
 			return "needs an operator"
-		case strings.HasPrefix(pattern, "server") && s.Restart == nil:
+		case pattern == "server restarts" && s.Restart == nil:
 			return "needs a server that may be restarted"
+		case pattern == "server crashes" && s.Crash == nil:
+			return "needs a server that may be killed"
 		case l.args["role"] != "" && s.Server != nil:
 			if _, err := s.Server(l.args["role"], sip.TransportOf([]byte(l.args["transport"]))); err != nil {
 				return err.Error()

@@ -94,6 +94,7 @@ type Call struct {
 	pending       *exchange         // our re-INVITE or UPDATE
 	answering     *Request          // the peer's re-INVITE that waits for its ACK
 	resend        *resend           // our 2xx until its ACK
+	later         []func()          // our changes that wait for an answer
 	acks          map[string]func() // our ACKs by remote tag and number: for a 2xx that comes again
 	timer         session
 	referrals     []*Referral

@@ -219,6 +219,7 @@ func (c *Call) acked(r *Request) {
 	if then != nil {
 		then()
 	}
+	c.idle()
 }
 
 // Reject refuses the call. Each of lines is a whole header line.

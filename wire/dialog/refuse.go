@@ -87,7 +87,7 @@ func (a *Agent) outside(m *sip.Message) (int, string) {
 				return 0, ""
 			}
 		}
-		events := append([]string{"refer"}, a.c.Events...) // refer: inside calls
+		events := append([]string{"refer"}, a.c.Events...)                 // refer: inside calls
 		return 489, "Allow-Events: " + strings.Join(events, ", ") + "\r\n" // RFC 6665 §4.2.1.1
 	}
 	return 0, ""

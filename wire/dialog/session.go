@@ -135,8 +135,11 @@ func (c *Call) Hold(on bool) {
 
 // change sends a re-INVITE or UPDATE; d nil: no offer.
 func (c *Call) change(method string, d *sdp.Description, lines []string) {
-	busy := c.pending != nil || c.offered != nil || c.answering != nil
-	if c.d == nil || c.state == Over || method == "INVITE" && c.state != Up || busy {
+	if c.state == Up && (c.pending != nil || c.answering != nil || c.resend != nil) && len(c.later) < 8 {
+		c.later = append(c.later, func() { c.change(method, d, lines) }) // RFC 3264 §4: one offer at a time
+		return
+	}
+	if c.d == nil || c.state == Over || method == "INVITE" && c.state != Up || c.pending != nil || c.offered != nil {
 		c.tell(Event{Kind: Reply, Method: method, Code: 491})
 		return
 	}
@@ -197,6 +200,16 @@ func (c *Call) changed(method string, d *sdp.Description, lines []string, seq ui
 		return
 	}
 	c.tell(Event{Kind: Reply, Method: method, Message: m, Code: code})
+	c.idle()
+}
+
+// idle does one thing that had to wait until an offer had its answer.
+func (c *Call) idle() {
+	if len(c.later) > 0 && c.state == Up {
+		f := c.later[0]
+		c.later = c.later[1:]
+		f()
+	}
 }
 
 // reinvited takes a re-INVITE. RFC 3261 §14.2
