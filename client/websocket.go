@@ -45,8 +45,12 @@ func (k *Client) connectWeb(ctx context.Context, hop sip.Hop) (sip.Flow, error) 
 		c.Close()
 		return sip.Flow{}, fmt.Errorf("websocket %v: %w", hop.Addr, err)
 	}
+	in := sip.LinkInfo{Transport: hop.Transport, Dialled: true}
+	if hop.Host != "" && hop.Transport == sip.WSS {
+		in.Peer = []string{hop.Host} // Dial has checked the certificate for that name
+	}
 	k.spawn(func() {
-		err := k.tr.ServeConn(k.ctx, w, sip.LinkInfo{Transport: hop.Transport, Dialled: true})
+		err := k.tr.ServeConn(k.ctx, w, in)
 		k.log.Debug("websocket ended", "user", k.c.Address, "err", err)
 	})
 	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
