@@ -229,28 +229,32 @@ func (m *Message) StampVia() {
 	}
 	addr := m.Flow.Remote.Addr().Unmap().WithZone("")
 	host, isNumber := v.Addr()
-	_, asked := v.Param("rport")
-	_, forged := v.Param("received")
 	differs := !isNumber || host.Unmap() != addr
-	if !asked && !forged && !differs {
+	if !v.asked && !v.forged && !differs {
 		return
 	}
 	f := field{id: HVia, name: uint32(len(m.buf)), nlen: 3}
 	m.buf = append(m.buf, "Via: "...)
 	f.value = uint32(len(m.buf))
-	m.buf = append(m.buf, e[:len(e)-len(v.Params)]...)
-	if asked || forged {
+	at := len(e) - v.behind // behind rport
+	switch {
+	case v.forged || v.asked && isBlank(e[at-1]):
+		m.buf = append(m.buf, e[:len(e)-len(v.Params)]...)
 		m.copyParams(v.Params)
-	} else {
-		m.buf = append(m.buf, v.Params...)
+		if v.asked {
+			m.buf = append(m.buf, ";rport"...)
+			m.appendPort()
+		}
+	case v.asked:
+		m.buf = append(m.buf, e[:at]...)
+		m.appendPort()
+		m.buf = append(m.buf, e[at:]...)
+	default:
+		m.buf = append(m.buf, e...)
 	}
-	if asked || differs {
+	if v.asked || differs {
 		m.buf = append(m.buf, ";received="...)
 		m.buf = addr.AppendTo(m.buf)
-	}
-	if asked {
-		m.buf = append(m.buf, ";rport="...)
-		m.buf = strconv.AppendUint(m.buf, uint64(m.Flow.Remote.Port()), 10)
 	}
 	if rest = trim(rest); len(rest) > 0 {
 		m.buf = append(m.buf, ", "...)
@@ -258,6 +262,11 @@ func (m *Message) StampVia() {
 	}
 	m.closeLine(&f)
 	m.table()[i] = f
+}
+
+func (m *Message) appendPort() {
+	m.buf = append(m.buf, '=')
+	m.buf = strconv.AppendUint(m.buf, uint64(m.Flow.Remote.Port()), 10)
 }
 
 // copyParams appends Via parameters without received and rport.

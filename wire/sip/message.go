@@ -123,20 +123,11 @@ func (m *Message) find(h Header) int {
 func (m *Message) findName(name string, from int) int {
 	t := m.table()
 	for i := from; i < len(t); i++ {
-		if int(t[i].nlen) == len(name) && equalFoldString(m.name(&t[i]), name) {
+		if equalFold(m.name(&t[i]), name) {
 			return i
 		}
 	}
 	return -1
-}
-
-func equalFoldString(b []byte, s string) bool {
-	for i, c := range b {
-		if c != s[i] && lowerByte(c) != lowerByte(s[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 func (m *Message) cut(c cut) []byte { return m.buf[c.from:c.to:c.to] }

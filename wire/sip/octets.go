@@ -71,7 +71,7 @@ func equalLower(b []byte, lower string) bool {
 }
 
 // equalFold compares two values in any case of ASCII letters.
-func equalFold(a, b []byte) bool {
+func equalFold[T string | []byte](a []byte, b T) bool {
 	if len(a) != len(b) {
 		return false
 	}

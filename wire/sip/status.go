@@ -32,8 +32,8 @@ func Status(code int, reason string, headers ...string) error {
 // ReasonOf gives the usual reason phrase of a status code.
 // RFC 3261 §21
 func ReasonOf(code int) string {
-	if s := reasons[code]; s != "" {
-		return s
+	if code >= 0 && code < len(reasons) && reasons[code] != "" {
+		return reasons[code]
 	}
 	switch {
 	case code < 200:
@@ -50,7 +50,7 @@ func ReasonOf(code int) string {
 	return "Global Failure"
 }
 
-var reasons = map[int]string{
+var reasons = [700]string{
 	100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 182: "Queued", 183: "Session Progress",
 	199: "Early Dialog Terminated",
 	200: "OK", 202: "Accepted", 204: "No Notification",

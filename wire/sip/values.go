@@ -89,7 +89,7 @@ func (m *Message) Fields() iter.Seq2[[]byte, []byte] {
 // any case of its letters.
 func (m *Message) HasToken(h Header, token string) bool {
 	for v := range m.Values(h) {
-		if len(v) == len(token) && equalFoldString(v, token) {
+		if equalFold(v, token) {
 			return true
 		}
 	}
@@ -104,7 +104,7 @@ func (m *Message) Unsupported(h Header, known ...string) []byte {
 next:
 	for v := range m.Values(h) {
 		for _, k := range known {
-			if len(v) == len(k) && equalFoldString(v, k) {
+			if equalFold(v, k) {
 				continue next
 			}
 		}

@@ -16,6 +16,10 @@ type Via struct {
 	Port          uint16    // 0: none
 	Branch        []byte    // nil: an RFC 2543 peer (or pidgin-sipe within its dialogs)
 	Params        []byte    // ";a=b;c", branch among them
+
+	asked  bool // rport is there
+	forged bool // received, or rport with a value, which only a receiver writes
+	behind int  // octets behind rport
 }
 
 // ParseVia reads one element; blanks are allowed around each of its parts.
@@ -89,8 +93,14 @@ func (v *Via) parseSentBy(b []byte) error {
 			}
 			return nil
 		}
-		if len(name) == 6 && v.Branch == nil && equalLower(name, "branch") {
+		switch {
+		case len(name) == 6 && v.Branch == nil && equalLower(name, "branch"):
 			v.Branch = value
+		case len(name) == 5 && equalLower(name, "rport"):
+			v.forged = v.forged || v.asked || value != nil
+			v.asked, v.behind = true, len(next)
+		case len(name) == 8 && equalLower(name, "received"):
+			v.forged = true
 		}
 		p = next
 	}
