@@ -22,7 +22,7 @@ import (
 // longestStop until they have ended.
 const (
 	longestStart = 30 * time.Second
-	longestStop  = 4 * time.Second
+	longestStop  = 3500 * time.Millisecond
 )
 
 // serveOptions say how a server is started.
@@ -48,6 +48,7 @@ type server struct {
 
 	stop     chan struct{} // closed by the command stop
 	stopping sync.Once
+	waiting  sync.Once
 }
 
 // serve runs the host until ctx ends. What is started is ended in the opposite order.
@@ -273,8 +274,11 @@ func (s *server) export(ctx context.Context) error {
 	return nil
 }
 
-// wait waits for the roles' end, as long as is decent.
-func (s *server) wait() {
+// wait waits for the roles' end, as long as is decent, and once: whoever did not end
+// then does not later.
+func (s *server) wait() { s.waiting.Do(s.waitOnce) }
+
+func (s *server) waitOnce() {
 	done := make(chan struct{})
 	go func() {
 		s.roles.Wait()
