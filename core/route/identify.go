@@ -294,7 +294,11 @@ func (g *Gate) challenge(r *Request, stale bool) error {
 	var nonce [64]byte
 	ch := gss.Challenge{Realm: realm, Nonce: g.nonces.Make(nonce[:0]), Stale: stale, QOP: "auth"}
 	r.extra = r.extra[:0]
+	old := md5Alone(r.Get(sip.HUserAgent))
 	for _, alg := range g.c.Algorithms {
+		if old && alg != gss.MD5 && len(g.c.Algorithms) > 1 {
+			continue
+		}
 		ch.Algorithm = alg
 		r.extra = append(r.extra, name...)
 		r.extra = append(ch.AppendTo(r.extra), '\r', '\n')
@@ -302,6 +306,14 @@ func (g *Gate) challenge(r *Request, stale bool) error {
 	g.stats.challenges.Add(1)
 	g.reply(r.Message, code, "", r.extra)
 	return errDrop // answered
+}
+
+// md5Alone tells of clients that fail when an algorithm that they do not know is
+// offered beside MD5, where RFC 8760 §2.4 has them pass over it: baresip 1.0 and
+// before ("function not implemented"), and sipp 3.6, which gives no name. Nameless
+// devices are as old; so they are asked for MD5 alone.
+func md5Alone(agent []byte) bool {
+	return len(agent) == 0 || bytes.HasPrefix(agent, []byte("baresip v0.")) || bytes.HasPrefix(agent, []byte("baresip v1.0"))
 }
 
 // realm is the domain of the person who is asked, else our first one.
