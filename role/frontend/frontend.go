@@ -102,12 +102,24 @@ func (f *role) Ports() []ports.Port {
 
 // Run serves until ctx ends.
 func (f *role) Run(ctx context.Context, h *host.Host) error {
+	work, err := f.begin(ctx, h)
+	if err != nil {
+		return err
+	}
+	err = f.serve(ctx)
+	work.Wait()
+	f.deliver.wait()
+	return err
+}
+
+// begin readies all but the doors. What it starts ends with ctx.
+func (f *role) begin(ctx context.Context, h *host.Host) (*sync.WaitGroup, error) {
 	f.h, f.gate = h, h.Route
 	f.pool.New = func() any { return new(registration) }
 	f.calls.init()
 	var err error
 	if f.box, err = room.Open(ctx, h.Store); err != nil {
-		return err
+		return nil, err
 	}
 	f.gate.Locations().SetGone(f.gone)
 	trusted := make([]netip.Prefix, len(f.Trusted))
@@ -117,14 +129,11 @@ func (f *role) Run(ctx context.Context, h *host.Host) error {
 	f.gate.Trust(h.Role, trusted)
 	f.record.init(h.Store, h.Log)
 	f.deliver.init(ctx, f)
-	var work sync.WaitGroup
+	work := new(sync.WaitGroup)
 	work.Go(func() { f.record.run(ctx) })
 	work.Go(func() { f.sweep(ctx) })
 	f.gate.Handle(h.Role, f.onRequest)
-	err = f.serve(ctx)
-	work.Wait()
-	f.deliver.wait()
-	return err
+	return work, nil
 }
 
 // serve opens every door before the first is served, and ends when one breaks or ctx ends.

@@ -1,0 +1,210 @@
+package frontend
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"fernamt/test/is"
+	"fernamt/wire/sip"
+)
+
+// memory is a UDP socket whose peer is a function: the front end's whole stack runs on
+// one goroutine, without the kernel.
+type memory struct {
+	next   func(b []byte) []byte              // appends the next datagram of the callers; nil: no more
+	answer func(b []byte, sent []byte) []byte // appends what the callees say to sent; nil: nothing
+	queue  [][]byte
+	free   [][]byte
+	out    int // responses that reached the callers
+	done   chan struct{}
+	over   bool
+	closed chan struct{}
+}
+
+var caller, callee = netip.MustParseAddrPort("127.0.0.1:15080"), netip.MustParseAddrPort("127.0.0.1:15070")
+
+func newMemory() *memory {
+	return &memory{done: make(chan struct{}), closed: make(chan struct{})}
+}
+
+func (m *memory) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	if n := len(m.queue); n > 0 {
+		q := m.queue[n-1]
+		m.queue = m.queue[:n-1]
+		m.free = append(m.free, q)
+		return copy(b, q), callee, nil
+	}
+	if got := m.next(b[:0]); got != nil {
+		return len(got), caller, nil
+	}
+	if !m.over {
+		m.over = true
+		close(m.done)
+	}
+	<-m.closed
+	return 0, caller, net.ErrClosed
+}
+
+func (m *memory) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	if to != callee {
+		m.out++
+		return len(b), nil
+	}
+	var q []byte
+	if n := len(m.free); n > 0 {
+		q, m.free = m.free[n-1][:0], m.free[:n-1]
+	}
+	if q = m.answer(q, b); q != nil {
+		m.queue = append(m.queue, q)
+	}
+	return len(b), nil
+}
+
+func (m *memory) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, a, err := m.ReadFromUDPAddrPort(b)
+	return n, net.UDPAddrFromAddrPort(a), err
+}
+
+func (m *memory) WriteTo(b []byte, to net.Addr) (int, error) {
+	return m.WriteToUDPAddrPort(b, to.(*net.UDPAddr).AddrPort())
+}
+
+func (m *memory) Close() error { return m.SetReadDeadline(time.Now()) }
+func (m *memory) LocalAddr() net.Addr {
+	return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 15060}
+}
+func (m *memory) SetDeadline(time.Time) error      { return nil }
+func (m *memory) SetWriteDeadline(time.Time) error { return nil }
+func (m *memory) SetReadDeadline(time.Time) error {
+	select {
+	case <-m.closed:
+	default:
+		close(m.closed)
+	}
+	return nil
+}
+
+// play runs n requests made by request through s.
+func (s *stage) play(b testing.TB, n int, request func(dst []byte, i int) []byte, answer func(dst, sent []byte) []byte) *memory {
+	i := 0
+	m := newMemory()
+	m.answer = answer
+	m.next = func(dst []byte) []byte {
+		if i == n {
+			return nil
+		}
+		i++
+		return request(dst, i-1)
+	}
+	ended := make(chan error)
+	go func() {
+		ended <- s.gate.ServePacket(s.ctx, "frontend", m, sip.LinkInfo{ID: 1, Door: doorUDP})
+	}()
+	<-m.done
+	m.Close()
+	<-ended
+	return m
+}
+
+const users = 20000
+
+func appendPadded(dst []byte, i int) []byte {
+	var d [5]byte
+	for k := 4; k >= 0; k-- {
+		d[k] = byte('0' + i%10)
+		i /= 10
+	}
+	return append(dst, d[:]...)
+}
+
+// appendHead writes what all requests of the load have in common.
+func appendHead(dst []byte, method string, user, n int) []byte {
+	dst = append(dst, method...)
+	if method == "REGISTER" {
+		dst = append(dst, " sip:bar.test"...)
+	} else {
+		dst = append(appendPadded(append(dst, " sip:u"...), user), "@bar.test"...)
+	}
+	dst = append(dst, " SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:15080;branch=z9hG4bK-5170-"...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	dst = append(dst, "-0\r\nMax-Forwards: 70\r\nFrom: <sip:"...)
+	if method == "REGISTER" {
+		dst = appendPadded(append(dst, 'u'), user)
+	} else {
+		dst = append(dst, "caller"...)
+	}
+	dst = append(dst, "@bar.test>;tag=5170t"...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	dst = append(appendPadded(append(dst, "\r\nTo: <sip:u"...), user), "@bar.test>\r\nCall-ID: "...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	return append(append(append(dst, "-5170@127.0.0.1\r\nCSeq: 1 "...), method...), "\r\n"...)
+}
+
+func register(dst []byte, i int) []byte {
+	dst = appendHead(dst, "REGISTER", i%users, i)
+	dst = appendPadded(append(dst, "Contact: <sip:u"...), i%users)
+	return append(dst, "@127.0.0.1:15070>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"...)
+}
+
+var text = bytes.Repeat([]byte("0123456789"), 40)
+
+func message(dst []byte, i int) []byte {
+	dst = appendHead(dst, "MESSAGE", i*7919%users, i)
+	dst = append(dst, "Content-Type: text/plain\r\nContent-Length: 400\r\n\r\n"...)
+	return append(dst, text...)
+}
+
+// fine answers 200 as sipp's UAS does.
+func fine(dst, sent []byte) []byte {
+	var m sip.Message
+	if err := m.Parse(append(make([]byte, 0, len(sent)+256), sent...)); err != nil {
+		panic(err)
+	}
+	return sip.AppendResponse(dst, &m, 200, []byte("tag"), nil)
+}
+
+func BenchmarkRegister(b *testing.B) {
+	s := newStage(b, users, trust)
+	s.play(b, users, register, nil)
+	b.ReportAllocs()
+	b.ResetTimer()
+	m := s.play(b, b.N, func(dst []byte, i int) []byte { return register(dst, users+i) }, nil)
+	b.StopTimer()
+	is.Equal(b, m.out, b.N)
+	is.Equal(b, s.gate.Locations().Count(), users)
+}
+
+func BenchmarkMessage(b *testing.B) {
+	s := newStage(b, users, trust)
+	s.play(b, users, register, nil)
+	b.ReportAllocs()
+	b.ResetTimer()
+	m := s.play(b, b.N, message, fine)
+	b.StopTimer()
+	is.Equal(b, m.out, b.N)
+}
+
+// A REGISTER that a trusted address sends for people who are registered: how many
+// allocations, and that it was answered.
+func TestRegisterGarbage(t *testing.T) {
+	s := newStage(t, 100, trust)
+	reg := func(dst []byte, i int) []byte { return register(dst, i%100) }
+	again := func(dst []byte, i int) []byte {
+		dst = appendHead(dst, "REGISTER", i%100, 1000+i)
+		dst = appendPadded(append(dst, "Contact: <sip:u"...), i%100)
+		return append(dst, "@127.0.0.1:15070>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"...)
+	}
+	s.play(t, 100, reg, nil)
+	const n = 10000
+	per := testing.AllocsPerRun(1, func() {
+		m := s.play(t, n, again, nil)
+		is.Equal(t, m.out, n)
+	}) / n
+	t.Log("allocations per REGISTER:", fmt.Sprintf("%.3f", per))
+	is.True(t, per < 0.1, "the path leaves garbage", fmt.Sprint(per))
+}
