@@ -95,7 +95,7 @@ type Stats struct {
 	Inviting                     int64  // INVITE server transactions without final response
 	Retransmitted, Absorbed      uint64 // messages sent again, requests recognised as sent again
 	Timeouts, Stray, Unsent      uint64 // timers B, F and H; responses without transaction; sends that failed
-	Requests, Responses, Refused uint64 // seen by the layer; refused by the signer
+	Requests, Responses, Refused uint64 // seen by the layer; refused by the signer, or responses that are no SIP
 }
 
 type counters struct {
@@ -148,6 +148,10 @@ func (l *Layer) Receive(m *sip.Message) {
 		return
 	}
 	l.stats.responsesSeen.Add(1)
+	if m.Flow.Link.Info().Transport != sip.Local && m.Check() != nil {
+		l.stats.refused.Add(1) // a response that is wrong is dropped (RFC 4475 §3.1.2.5)
+		return
+	}
 	l.response(m)
 }
 

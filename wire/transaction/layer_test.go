@@ -377,3 +377,15 @@ func TestReplyGoesWhereViaSays(t *testing.T) {
 		is.Equal(t, ReplyFlow(m).Remote.Port(), port, via)
 	}
 }
+
+func TestBadResponseIsDropped(t *testing.T) {
+	run(t, func(t *testing.T, d *desk) {
+		w := newWire(sip.UDP)
+		d.l.Request(request(t, w.flow(), "INVITE", ";branch=z9hG4bKx"), w.flow(), 0, caller{d})
+		m := reply(t, w.flow(), w.take()[0], 200)
+		m.Set(sip.HCSeq, []byte("36893488147419103232 INVITE")) // as in scalarlg.dat
+		d.l.Receive(m)
+		want(t, "RFC 4475 §3.1.2.5", d.told())
+		is.Equal(t, d.l.Stats().Refused, 1)
+	})
+}
