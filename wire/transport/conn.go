@@ -96,8 +96,9 @@ func (l *Layer) adopt(ctx context.Context, c net.Conn, in sip.LinkInfo) (*conn, 
 		in.Local = addrPort(c.LocalAddr())
 	}
 	k := &conn{l: l, info: l.describe(in), remote: remote, nc: c}
-	if s, ok := c.(syscall.Conn); ok && !secure {
-		k.raw, _ = s.SyscallConn()
+	// Only in clear are the octets that we write those that the descriptor takes.
+	if s, ok := c.(syscall.Conn); ok && in.Transport == sip.TCP {
+		k.raw, _ = s.SyscallConn() // nil when there is none: then the writer goroutine does it
 	}
 	l.enter(k)
 	return k, nil
@@ -213,8 +214,9 @@ func (c *conn) end(err error) {
 	case ok && err != nil:
 		// A peer that does not read must not hold us with the closing alert.
 		t.NetConn().Close()
-	case ok:
-		go t.Close()
+	case c.raw == nil:
+		// What wraps TLS would wait for the peer, too.
+		go c.nc.Close()
 	default:
 		c.nc.Close()
 	}

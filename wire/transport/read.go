@@ -175,9 +175,9 @@ func (c *conn) frame(m *sip.Message, b []byte) (int, error) {
 	}
 	if n == 0 {
 		c.begin()
-		if c.need == 0 {
-			c.header(b)
-		}
+	}
+	if c.need == 0 && (n == 0 || n > limits.Header) {
+		c.header(b)
 	}
 	size := n
 	if n == 0 {
@@ -186,7 +186,7 @@ func (c *conn) frame(m *sip.Message, b []byte) (int, error) {
 	switch {
 	case c.need > 0 && c.scanned > limits.Header:
 		return 0, c.reject(m, b[:c.scanned], 513)
-	case size > limits.Header+limits.Body:
+	case size-c.scanned > limits.Body && c.need > 0, size > limits.Header+limits.Body:
 		return 0, c.reject(m, b[:min(len(b), size)], 413)
 	}
 	return n, nil
