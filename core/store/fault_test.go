@@ -103,7 +103,13 @@ func TestKill(t *testing.T) {
 		is.NoErr(t, err)
 		cmd.Stdout = out
 		is.NoErr(t, cmd.Start())
-		time.Sleep(time.Duration(60+round*13) * time.Millisecond)
+		for range 1000 { // until it is well under way, then at some other moment each time
+			if st, err := out.Stat(); err == nil && st.Size() > 100 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Duration(round*5) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		b, err := os.ReadFile(out.Name())

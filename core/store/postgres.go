@@ -88,17 +88,99 @@ func (p *postgresEngine) connect(ctx context.Context, m mode) (*session, error) 
 	s.begin = func(ctx context.Context) error {
 		return p.script(ctx, c, fmt.Sprintf("begin; select pg_advisory_xact_lock(%d)", int64(lockCommit)))
 	}
-	s.mark = func(ctx context.Context, first bool) error {
-		if first {
-			return p.script(ctx, c, "savepoint w")
-		}
-		return p.script(ctx, c, "release w; savepoint w")
-	}
+	w := &pgWriter{c: c, texts: map[string]string{}, known: map[string]bool{}}
+	s.mark, s.direct, s.flush, s.unsent = w.mark, w.exec, w.flush, w.unsent
 	return s, nil
 }
 
+// pgWriter saves round trips to the server: a savepoint is set by the same packet that
+// carries the first statement after it.
+type pgWriter struct {
+	c       *sql.Conn
+	waiting []string // statements of the mark that is to be sent
+	texts   map[string]string
+	known   map[string]bool // statements that the server has prepared
+}
+
+func (w *pgWriter) mark(_ context.Context, first bool) error {
+	switch {
+	case first:
+		w.waiting = []string{"savepoint w"}
+	case len(w.waiting) == 0:
+		w.waiting = []string{"release savepoint w", "savepoint w"}
+	}
+	// Otherwise the change before sent nothing, and its mark serves this one.
+	return nil
+}
+
+func (w *pgWriter) unsent() bool { return len(w.waiting) > 0 }
+
+func (w *pgWriter) flush(ctx context.Context) error {
+	if len(w.waiting) == 0 {
+		return nil
+	}
+	text := strings.Join(w.waiting, "; ")
+	w.waiting = nil
+	return (*postgresEngine)(nil).script(ctx, w.c, text)
+}
+
+func (w *pgWriter) exec(ctx context.Context, query string, args []any) (n int64, err error) {
+	text, ok := w.texts[query]
+	if !ok {
+		text = numbered(query)
+		if len(w.texts) < maxStatements {
+			w.texts[query] = text
+		}
+	}
+	if !w.known[query] {
+		// It is prepared in a packet of its own, ahead of the savepoint, which would not undo
+		// the harm that a wrong statement does to the transaction.
+		if err := w.flush(ctx); err != nil {
+			return 0, err
+		}
+	}
+	rawErr := w.c.Raw(func(dc any) error {
+		pc := dc.(*stdlib.Conn).Conn()
+		if len(w.waiting) == 0 {
+			tag, e := pc.Exec(ctx, text, args...)
+			n, err = tag.RowsAffected(), e
+			return nil
+		}
+		var b pgx.Batch
+		for _, q := range w.waiting {
+			b.Queue(q)
+		}
+		b.Queue(text, args...)
+		res := pc.SendBatch(ctx, &b)
+		for range w.waiting {
+			if _, err = res.Exec(); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			w.waiting = nil // the savepoint stands, even if what follows fails
+			tag, e := res.Exec()
+			n, err = tag.RowsAffected(), e
+		}
+		err = errors.Join(err, closeAfter(res, err))
+		return nil
+	})
+	if err == nil && rawErr == nil && len(w.known) < maxStatements {
+		w.known[query] = true
+	}
+	return n, errors.Join(err, rawErr)
+}
+
+// closeAfter closes res; after an error it only repeats it.
+func closeAfter(res pgx.BatchResults, err error) error {
+	if e := res.Close(); err == nil {
+		return e
+	}
+	return nil
+}
+
 // script sends several statements in one round trip.
-func (p *postgresEngine) script(ctx context.Context, c *sql.Conn, text string) error {
+func (*postgresEngine) script(ctx context.Context, c *sql.Conn, text string) error {
 	return c.Raw(func(dc any) error {
 		_, err := dc.(*stdlib.Conn).Conn().PgConn().Exec(ctx, text).ReadAll()
 		return err

@@ -17,7 +17,12 @@ type session struct {
 	begin func(ctx context.Context) error // starts a transaction
 	// mark ends the last change's savepoint, if any, and sets the next one.
 	mark func(ctx context.Context, first bool) error
-	bad  bool // the connection is lost
+	// direct, if there, runs a statement without rows past database/sql.
+	direct func(ctx context.Context, query string, args []any) (int64, error)
+	// flush sends a mark that waits for company; nil when marks never wait.
+	flush  func(ctx context.Context) error
+	unsent func() bool // a mark waits
+	bad    bool        // the connection is lost
 }
 
 // A server has a few hundred different statements; more means that someone builds them by hand.
@@ -43,6 +48,10 @@ func (s *session) prepare(ctx context.Context, query string) (*sql.Stmt, error) 
 }
 
 func (s *session) exec(ctx context.Context, query string, args []any) (int64, error) {
+	if s.direct != nil {
+		n, err := s.direct(ctx, query, plain(args))
+		return n, s.fail(err)
+	}
 	st, err := s.prepare(ctx, query)
 	if err != nil {
 		return 0, err
@@ -56,6 +65,11 @@ func (s *session) exec(ctx context.Context, query string, args []any) (int64, er
 }
 
 func (s *session) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
+	if s.flush != nil {
+		if err := s.flush(ctx); err != nil {
+			return nil, s.fail(err)
+		}
+	}
 	st, err := s.prepare(ctx, query)
 	if err != nil {
 		return nil, err

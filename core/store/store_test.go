@@ -133,11 +133,19 @@ func TestNeighbours(t *testing.T) {
 					if i == 20 {
 						t.Error("a change ran whose context had ended")
 					}
-					if err := put(tx, fmt.Sprint("n", i), int64(i)); err != nil {
-						return err
+					if i%10 == 9 {
+						return errors.New("without having sent anything")
+					}
+					if i%10 != 5 || i > 20 {
+						if err := put(tx, fmt.Sprint("n", i), int64(i)); err != nil {
+							return err
+						}
 					}
 					tx.After(func() { order.Add(1) })
 					switch {
+					case i%10 == 5:
+						_, err := tx.Exec("insert into nowhere (a) values (?)", i)
+						return err
 					case i%10 == 3:
 						return put(tx, fmt.Sprint("n", i), 1) // same key: the database refuses
 					case i%10 == 7:
@@ -154,15 +162,15 @@ func TestNeighbours(t *testing.T) {
 		wg.Wait()
 		for i, err := range result {
 			n, missing := get(db, fmt.Sprint("n", i))
-			bad := i%10 == 3 || i%10 == 7 || i == 20
+			bad := i%10 == 3 || i%10 == 5 || i%10 == 7 || i%10 == 9 || i == 20
 			is.Equal(t, err != nil, bad, fmt.Sprint(i, " ", err))
 			is.Equal(t, missing != nil, bad)
 			if !bad {
 				is.Equal(t, n, int64(i))
 			}
 		}
-		is.Equal(t, order.Load(), 31)
-		is.Equal(t, db.Stats(), Stats{Writes: 32, Commits: 2})
+		is.Equal(t, order.Load(), 23)
+		is.Equal(t, db.Stats(), Stats{Writes: 24, Commits: 2})
 	})
 }
 

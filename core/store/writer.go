@@ -194,6 +194,9 @@ func undo(ctx context.Context, s *session, savepoint bool) error {
 	query := "rollback"
 	if savepoint {
 		query = "rollback to savepoint w"
+		if s.unsent != nil && s.unsent() {
+			return nil // it had no savepoint yet, since it sent nothing
+		}
 	}
 	_, err := s.c.ExecContext(ctx, query)
 	return s.fail(err)
