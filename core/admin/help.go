@@ -70,6 +70,9 @@ func (c *Command) place() string {
 		Stopped: "Works while no server runs.",
 		Here:    "",
 	}[c.Where]
+	if c.Long {
+		s += " Shows its progress."
+	}
 	if c.Rights > Anyone && c.Where != Here {
 		s += fmt.Sprintf(" Needs the right to %s.", c.Rights)
 	}
@@ -88,8 +91,9 @@ func firstLine(s string) string {
 func (t *Table) Markdown(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("# Commands\n\nWhat `fernamt` can be asked; printed from the command table.\n\n" +
-		"Every command also takes `--data DIR` (the data folder; `$FERNAMT_DATA`, else the first that is there\n" +
-		"of `./data`, `./data-lab` and, for root, `/var/lib/fernamt`) and `--config FILE` (the settings; `DIR/fernamt.toml`).\n" +
+		"Every command also takes `--data DIR` (the data folder; `$FERNAMT_DATA`, else the folder of `--config`,\n" +
+		"else the first of `./data`, `./data-lab` and, for root, `/var/lib/fernamt` that holds settings) and `--config FILE`\n" +
+		"(the settings; `DIR/fernamt.toml`).\n" +
 		"Exit status: 0 done, 1 something is wrong, 2 called wrongly or bad settings.\n")
 	for _, c := range t.commands {
 		fmt.Fprintf(&b, "\n## fernamt %s\n\n```\nfernamt %s\n```\n\n%s\n%s", c.Name,

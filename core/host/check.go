@@ -63,7 +63,8 @@ func (p *Program) check(ctx context.Context, c *admin.Call) error {
 	if !p.checkPorts(ctx, f, s, self, doors) {
 		return f.print(c)
 	}
-	checkClock(f, time.Now())
+	p.checkClock(f, time.Now())
+	f.good("firewall", "not looked at: this version does not read the machine's filter rules")
 	p.checkCertificates(f, s, self)
 	p.checkStorage(ctx, f, s)
 	checkDNS(ctx, f, s, self, doors)
@@ -152,19 +153,22 @@ func (p *Program) runningPID(ctx context.Context) int {
 }
 
 // checkClock: certificates and Date headers need a clock that is about right. A machine
-// that lost its time stands in the past of its own binary.
-func checkClock(f *findings, now time.Time) {
+// that lost its time stands before its own program, or before what it has stored.
+func (p *Program) checkClock(f *findings, now time.Time) {
 	const mend = "timedatectl set-ntp true"
-	oldest := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	if exe, err := os.Executable(); err == nil {
-		if st, err := os.Stat(exe); err == nil && st.ModTime().After(now.Add(24*time.Hour)) {
-			f.bad("clock", mend, "it is %s, before this program was installed (%s)", now.Format(time.DateTime), st.ModTime().Format(time.DateTime))
-			return
-		}
-	}
-	if now.Before(oldest) || now.Year() > 2100 {
+	if now.Year() < 2026 || now.Year() > 2100 {
 		f.bad("clock", mend, "it is said to be %s", now.Format(time.DateTime))
 		return
+	}
+	files := map[string]string{filepath.Join(p.dataDir(), "store.db"): "something was stored"}
+	if exe, err := os.Executable(); err == nil {
+		files[exe] = "this program was installed"
+	}
+	for name, what := range files {
+		if st, err := os.Stat(name); err == nil && st.ModTime().After(now.Add(time.Hour)) {
+			f.bad("clock", mend, "it is said to be %s, but %s on %s", now.Format(time.DateTime), what, st.ModTime().Format(time.DateTime))
+			return
+		}
 	}
 	f.good("clock", "%s", now.Format("2006-01-02 15:04:05 MST"))
 }

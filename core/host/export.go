@@ -7,15 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"fernamt/core/admin"
 	"fernamt/core/config"
 	"fernamt/core/ident"
 )
-
-// outposts are roles that stand outside: they keep no accounts and need no database.
-var outposts = [...]string{"edge", "proxy", "balance"}
 
 // export writes one host's part of the settings and its certificate into a fresh folder.
 func (p *Program) export(_ context.Context, c *admin.Call) error {
@@ -56,7 +52,7 @@ func (p *Program) exportInto(dir string, s *config.Settings, h *config.Host) err
 	if err := a.Export(h.Name, filepath.Join(dir, certsDir)); err != nil {
 		return err
 	}
-	part, secrets := partFor(s, h)
+	part, secrets := s.For(h)
 	for _, f := range secrets {
 		if err := copyFile(s.Path(f), filepath.Join(dir, filepath.Base(f))); err != nil {
 			return err
@@ -68,45 +64,6 @@ func (p *Program) exportInto(dir string, s *config.Settings, h *config.Host) err
 		return err
 	}
 	return writeFile(filepath.Join(dir, settingsFile), b.Bytes(), 0o600)
-}
-
-// partFor is the part of the settings that a host needs, and the files that it names:
-// its own roles' tables, every host's name and inside address, and of the secrets only
-// those that its roles use.
-func partFor(s *config.Settings, h *config.Host) (*config.Settings, []string) {
-	part := *s
-	part.Roles = map[string]any{}
-	for _, r := range h.Roles {
-		part.Roles[r] = s.Roles[r]
-	}
-	var files []string
-	outside := !slices.ContainsFunc(h.Roles, func(r string) bool { return !slices.Contains(outposts[:], r) })
-	switch {
-	case outside:
-		part.Storage = config.Storage{}
-	case s.Storage.Password.File() != "":
-		files = append(files, s.Storage.Password.File())
-		part.Storage.Password = config.SecretIn(filepath.Base(s.Storage.Password.File()))
-	}
-	if f := s.HEP.Password.File(); f != "" {
-		files = append(files, f)
-		part.HEP.Password = config.SecretIn(filepath.Base(f))
-	}
-	part.Certificates = nil
-	for _, c := range s.Certificates {
-		files = append(files, c.Cert, c.Key.File())
-		c.Cert, c.Key = filepath.Base(c.Cert), config.SecretIn(filepath.Base(c.Key.File()))
-		part.Certificates = append(part.Certificates, c)
-	}
-	part.Hosts = nil
-	for i := range s.Hosts {
-		o := s.Hosts[i]
-		if o.Name != h.Name {
-			o = config.Host{Name: o.Name, Pool: o.Pool, Roles: o.Roles, Internal: o.Internal}
-		}
-		part.Hosts = append(part.Hosts, o)
-	}
-	return &part, files
 }
 
 func copyFile(from, to string) error {

@@ -87,6 +87,7 @@ type rig struct {
 
 func newRig(t *testing.T, roles ...*echo) *rig {
 	r := &rig{t: t, net: listen.NewSim().Host(netip.MustParseAddr("10.0.0.1")), dir: t.TempDir()}
+	is.NoErr(t, os.Chmod(r.dir, 0o700))
 	for i, e := range roles {
 		if e.door == "" {
 			e.door = fmt.Sprintf("echo%d/door", i)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +31,14 @@ func certified(s *config.Settings, h *config.Host) ident.Host {
 		x.Names = append(x.Names, pool)
 	}
 	x.Names = append(x.Names, s.Domains...)
-	for _, list := range [][]string{texts(h.Internal), texts(h.External)} {
+	lists := [][]netip.Addr{h.Internal, h.External}
+	for _, door := range slices.Sorted(maps.Keys(h.Addresses)) {
+		lists = append(lists, h.Addresses[door])
+	}
+	for _, list := range lists {
 		for _, a := range list {
-			ip := net.ParseIP(a)
-			if ip == nil || ip.IsUnspecified() {
+			ip := net.IP(a.Unmap().AsSlice())
+			if a.IsUnspecified() || slices.ContainsFunc(x.Addresses, ip.Equal) {
 				continue
 			}
 			if ip.IsLoopback() && len(x.Names) > 0 && x.Names[len(x.Names)-1] != "localhost" {
@@ -41,14 +48,6 @@ func certified(s *config.Settings, h *config.Host) ident.Host {
 		}
 	}
 	return x
-}
-
-func texts[T interface{ String() string }](list []T) []string {
-	out := make([]string, 0, len(list))
-	for _, v := range list {
-		out = append(out, v.String())
-	}
-	return out
 }
 
 // keysConfig says where the certificates are. A folder with the authority's key makes

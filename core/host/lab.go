@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -78,8 +79,12 @@ func (p *Program) labSettings(dir string) error {
 	s.Domains = []string{labDomain}
 	s.Edge.AllowPeers = []config.Net{{Prefix: netip.MustParsePrefix("127.0.0.1/32")}}
 	s.Pools = []config.Pool{{Name: "pool." + labDomain}}
-	s.Hosts = []config.Host{{Name: "lab." + labDomain, Roles: p.labRoles(), Internal: loopbacks(),
-		Loopback: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}}
+	h := config.Host{Name: "lab." + labDomain, Roles: p.every(), Internal: loopbacks(), Addresses: p.apart(),
+		Loopback: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+	if h.Addresses == nil {
+		h.Roles = p.oneHost()
+	}
+	s.Hosts = []config.Host{h}
 	fmt.Fprintf(&b, "%s\n\n", labMark)
 	if err := s.Write(&b); err != nil {
 		return err
@@ -96,9 +101,32 @@ func (p *Program) labSettings(dir string) error {
 	return nil
 }
 
-// labRoles are the roles of the whole suite in one process. The director stands
-// before front ends on other hosts: here it would stand before itself.
-func (p *Program) labRoles() []string {
+// apart gives the director's doors an address of their own: it speaks SIP on the front
+// end's numbers, and phones have to be able to tell the two apart.
+func (p *Program) apart() map[string][]netip.Addr {
+	if runtime.GOOS != "linux" { // elsewhere 127.0.0.2 has to be set up first
+		return nil
+	}
+	var at map[string][]netip.Addr
+	for _, k := range p.Kinds {
+		if k.Name != "director" {
+			continue
+		}
+		for _, d := range k.New().Ports() {
+			if d.Use == ports.Listen {
+				if at == nil {
+					at = map[string][]netip.Addr{}
+				}
+				at[d.Name] = []netip.Addr{netip.MustParseAddr("127.0.0.2")}
+			}
+		}
+	}
+	return at
+}
+
+// oneHost are the roles that one machine with one address plays: all but the director,
+// which stands before front ends on other hosts.
+func (p *Program) oneHost() []string {
 	return slices.DeleteFunc(p.every(), func(r string) bool { return r == "director" })
 }
 

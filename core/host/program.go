@@ -110,14 +110,17 @@ func (p *Program) globals(argv []string) ([]string, error) {
 	return rest, nil
 }
 
-// dataDir is the data folder: what --data says, $FERNAMT_DATA, or the first that is
-// there of ./data, ./data-lab and, for root, /var/lib/fernamt.
+// dataDir is the data folder: what --data says, $FERNAMT_DATA, the folder of --config,
+// or the first with settings of ./data, ./data-lab and, for root, /var/lib/fernamt.
 func (p *Program) dataDir() string {
 	if p.data != "" {
 		return p.data
 	}
 	if d := os.Getenv("FERNAMT_DATA"); d != "" {
 		return d
+	}
+	if p.settings != "" {
+		return filepath.Dir(p.settings)
 	}
 	try := []string{"data", "data-lab"}
 	if os.Getuid() == 0 {

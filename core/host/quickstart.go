@@ -34,7 +34,7 @@ func (p *Program) quickstart(ctx context.Context, c *admin.Call) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	s := quickSettings(domain, addr, c.Flag("address") != "", p.labRoles())
+	s := quickSettings(domain, addr, c.Flag("address") != "", p.oneHost())
 	s.File = filepath.Join(dir, settingsFile)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Settings of Fernamt. Every key with its default: fernamt config describe\n\n")

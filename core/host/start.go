@@ -27,11 +27,6 @@ func (p *Program) options(c *admin.Call) (serveOptions, error) {
 	if o.offset, err = offset(c); err != nil {
 		return o, err
 	}
-	if p.settings != "" && p.data == "" { // --config alone: the data is where the settings are
-		if _, err := os.Stat(p.dataDir()); err != nil {
-			p.data = filepath.Dir(p.settings)
-		}
-	}
 	if o.settings, err = p.load(); err != nil {
 		return o, err
 	}
