@@ -17,6 +17,7 @@ import (
 	"fernamt/core/host"
 	"fernamt/core/listen"
 	"fernamt/role/frontend"
+	"fernamt/role/manage"
 	"fernamt/test/is"
 	"fernamt/test/play"
 )
@@ -25,6 +26,7 @@ import (
 func kinds() []host.Kind {
 	return []host.Kind{
 		{Name: "frontend", New: frontend.New},
+		{Name: "manage", New: manage.New},
 	}
 }
 

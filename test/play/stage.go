@@ -148,8 +148,12 @@ func (t *troupe) leave() {
 		for _, c := range a.k.Calls() {
 			c.Hangup()
 		}
-		if a.started && t.Server != nil {
-			a.k.Unregister(ctx)
+		if a.started && t.Server != nil { // as the person who it really is
+			a.k.SetAddress(a.person + "@" + t.Domain)
+			if t.Password != nil {
+				a.k.SetPassword(t.Password(a.person))
+			}
+			a.k.UnregisterAll(ctx)
 		}
 	}
 	for _, a := range t.order {
