@@ -42,6 +42,9 @@ func (k *Client) invite(uri string, late bool, lines []string) *dialog.Call {
 // Answer accepts a call with the client's media.
 func (k *Client) Answer(c *dialog.Call) { c.Accept(k.c.Media) }
 
+// Media is what the client answers calls with.
+func (k *Client) Media() dialog.Media { return k.c.Media }
+
 // Calls lists the calls that are not over, oldest first.
 func (k *Client) Calls() []*dialog.Call {
 	k.mu.Lock()

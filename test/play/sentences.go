@@ -249,6 +249,12 @@ var callSentences = []sentence{
 	{"<actor> rings", "says 180 to its newest call", func(c *cue) error {
 		return c.call("", func(x *dialog.Call) { x.Ring(180, nil) })
 	}},
+	{"<actor> rings early", "says 183 with its media, to be acknowledged by PRACK", func(c *cue) error {
+		return c.call("", func(x *dialog.Call) { x.Ring(183, c.a.k.Media()) })
+	}},
+	{"<actor> changes its media", "offers its media again by UPDATE", func(c *cue) error {
+		return c.call("", func(x *dialog.Call) { x.Update(x.Info().LocalSDP.Next()) })
+	}},
 	{"<actor> answers", "accepts its newest call", func(c *cue) error { return c.call("", func(x *dialog.Call) { c.a.k.Answer(x) }) }},
 	{"<actor> declines", "refuses its newest call with 603", func(c *cue) error { return c.call("", func(x *dialog.Call) { x.Reject(603) }) }},
 	{"<actor> declines with <code>", "refuses its newest call so", func(c *cue) error {
