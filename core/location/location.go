@@ -95,14 +95,17 @@ type Table struct {
 	nextID atomic.Uint64
 	temp   cipher.Block
 	now    func() int64
-	gone   func(Binding, Reason)
+	gone   atomic.Pointer[func(Binding, Reason)]
 	log    *slog.Logger
 	file   *journal // nil: memory only
 }
 
 // Open makes the table and reads the journal in c.Dir, if there is one.
 func Open(c Config) (*Table, error) {
-	t := &Table{seed: maphash.MakeSeed(), now: c.Now, gone: c.Gone, log: c.Log}
+	t := &Table{seed: maphash.MakeSeed(), now: c.Now, log: c.Log}
+	if c.Gone != nil {
+		t.gone.Store(&c.Gone)
+	}
 	if t.now == nil {
 		t.now = monotonic
 	}
@@ -131,8 +134,14 @@ func Open(c Config) (*Table, error) {
 	return t, nil
 }
 
-// SetGone names who hears of bindings that went by themselves. Call it before Run.
-func (t *Table) SetGone(f func(Binding, Reason)) { t.gone = f }
+// SetGone names who hears of bindings that went by themselves; nil: nobody.
+func (t *Table) SetGone(f func(Binding, Reason)) {
+	if f == nil {
+		t.gone.Store(nil)
+		return
+	}
+	t.gone.Store(&f)
+}
 
 // Count is the number of bindings held.
 func (t *Table) Count() int { return int(t.count.Load()) }
