@@ -263,10 +263,11 @@ func appendQ(dst []byte, q int) []byte {
 }
 
 func (t *Table) tell(gone []Binding, why Reason) {
-	if t.gone == nil {
+	f := t.gone.Load()
+	if f == nil {
 		return
 	}
 	for _, b := range gone {
-		t.gone(b, why)
+		(*f)(b, why)
 	}
 }
