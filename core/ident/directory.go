@@ -59,6 +59,7 @@ func Open(ctx context.Context, db *store.DB, log *event.Log, cfg Config) (*Direc
 	}
 	d := &Directory{db: db, log: log, cfg: cfg, argon: make(chan struct{}, argonAtOnce), done: make(chan struct{})}
 	d.uses.init()
+	d.cfg.Domains = slices.Clone(d.cfg.Domains)
 	for i := range d.cfg.Domains {
 		d.cfg.Domains[i] = lowerASCII(d.cfg.Domains[i])
 	}

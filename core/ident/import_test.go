@@ -123,3 +123,25 @@ func TestList(t *testing.T) {
 	_, err = d.Show("user@example.test")
 	is.True(t, errors.Is(err, ErrUnknown))
 }
+
+func FuzzImportRows(f *testing.F) {
+	f.Add(badRows)
+	f.Add("\ufeffaddress,name,password,login,aliases,numbers,home\n\"a\"\"b@c.d\",,x,l,\"a@b c@d\",\"+1 2 3;ext=4;+49 1\",h\n")
+	d := &Directory{}
+	for _, x := range []*index{&d.names, &d.logins, &d.numbers, &d.ids} {
+		x.init()
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		rows, err := readRows(strings.NewReader(text), func(ImportProgress) {})
+		if err != nil {
+			return
+		}
+		d.prepareRows(rows)
+		d.findTwice(rows)
+		for _, r := range rows {
+			if r.err == nil && r.made == nil {
+				t.Errorf("line %d has neither an account nor an error", r.line)
+			}
+		}
+	})
+}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"math"
@@ -184,5 +186,27 @@ func TestOlderSchema(t *testing.T) {
 		to := Config{Dir: t.TempDir()}
 		is.NoErr(t, Restore(t.Context(), to, newest, Restoring{}))
 		is.Equal(t, told(t, opened(t, to)), want)
+	})
+}
+
+// FuzzDump reads backups that nobody wrote.
+func FuzzDump(f *testing.F) {
+	f.Add([]byte("{\"fernamt\":\"dump\",\"format\":1,\"schema\":1,\"rows\":1}\n{\"table\":\"number\",\"columns\":[\"name\",\"last\"]}\n" +
+		"[\"a\",1]\n{\"end\":true,\"rows\":1,\"sha256\":\"x\"}\n"))
+	f.Add([]byte("[{\"b\":\"AA==\"},{\"f\":1.5},null,\"x\",-9223372036854775808]\n"))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var packed bytes.Buffer
+		zip := gzip.NewWriter(&packed)
+		_, _ = zip.Write(text)
+		_ = zip.Close()
+		path := filepath.Join(dir, "x")
+		is.NoErr(t, os.WriteFile(path, packed.Bytes(), 0o600))
+		if _, err := Inspect(path); err == nil && !bytes.Contains(text, []byte(`"sha256"`)) {
+			t.Error("taken for a whole backup")
+		}
+		for line := range bytes.Lines(text) {
+			_, _ = readRow(line, 2)
+		}
 	})
 }

@@ -170,9 +170,13 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
-	defer db.giveBack(s)
-	if err := s.begin(ctx); err != nil {
-		return fmt.Errorf("read: %w", s.fail(err))
+	defer func() { db.giveBack(s) }()
+	m := forReading
+	if db.cfg.ReadOnly {
+		m = forTools
+	}
+	if s, err = db.begin(ctx, s, m); err != nil {
+		return fmt.Errorf("read: %w", err)
 	}
 	tx := &Tx{ctx: ctx, s: s}
 	// A panic of f goes on to its caller, but not with the snapshot still held.
@@ -186,32 +190,20 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 	return f(tx)
 }
 
+// reader takes an idle reading session; nil: one that has no connection yet.
 func (db *DB) reader(ctx context.Context) (*session, error) {
-	var s *session
 	select {
-	case s = <-db.readers:
+	case s := <-db.readers:
+		return s, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-db.closing:
 		return nil, ErrClosed
 	}
-	if s != nil {
-		return s, nil
-	}
-	m := forReading
-	if db.cfg.ReadOnly {
-		m = forTools
-	}
-	s, err := db.eng.connect(ctx, m)
-	if err != nil {
-		db.readers <- nil
-		return nil, err
-	}
-	return s, nil
 }
 
 func (db *DB) giveBack(s *session) {
-	if s.bad {
+	if s != nil && s.bad {
 		s.close()
 		s = nil
 	}

@@ -102,11 +102,8 @@ func (db *DB) gather(list []*write, crowd int) []*write {
 func (db *DB) commit(s *session, list []*write) *session {
 	ctx := context.Background()
 	err := db.Broken()
-	if err == nil && s == nil {
-		s, err = db.eng.connect(ctx, forWriting)
-	}
 	if err == nil {
-		err = s.fail(s.begin(ctx))
+		s, err = db.begin(ctx, s, forWriting)
 	}
 	if err == nil {
 		err = db.run(ctx, s, list)
@@ -137,6 +134,23 @@ func (db *DB) commit(s *session, list []*write) *session {
 		}
 	}
 	return s
+}
+
+// begin starts a transaction on s, or on a new connection when s is nil or turns out to be
+// lost: nothing was done on it yet, so nothing is in doubt.
+func (db *DB) begin(ctx context.Context, s *session, m mode) (*session, error) {
+	if s != nil {
+		err := s.fail(s.begin(ctx))
+		if err == nil || !s.bad {
+			return s, err
+		}
+		s.close()
+	}
+	s, err := db.eng.connect(ctx, m)
+	if err == nil {
+		err = s.fail(s.begin(ctx))
+	}
+	return s, err
 }
 
 // afterwards runs what a change asked for; it is stored, so nothing may make it fail.
