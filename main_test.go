@@ -171,13 +171,13 @@ func TestLab(t *testing.T) {
 	is.Equal(t, status(err), 1)
 	is.True(t, strings.Contains(string(out), fmt.Sprintf("(pid %d)", r.cmd.Process.Pid)), string(out))
 
-	is.NoErr(t, r.end(t, syscall.SIGTERM))
+	is.NoErr(t, r.end(t, syscall.SIGTERM), r.errs.String())
 	is.True(t, !strings.Contains(r.out.String()+r.errs.String(), n.Users[0].Password), "password said aloud")
 	r = start(t, dir, "lab", "--port-offset", offset())
 	is.Equal(t, status(r.end(t, syscall.SIGKILL)), -1)
 	r = start(t, dir, "lab", "--port-offset", offset()) // what was left behind is no hindrance
 	is.Equal(t, note(t, dir).Users, n.Users)
-	is.NoErr(t, r.end(t, syscall.SIGINT))
+	is.NoErr(t, r.end(t, syscall.SIGINT), r.errs.String())
 }
 
 // TestReload: SIGHUP takes up a new certificate; the old connection lives on.
@@ -212,7 +212,7 @@ func TestReload(t *testing.T) {
 	_, err = io.ReadFull(old, b)
 	is.NoErr(t, err, "the old connection")
 	is.Equal(t, string(b), "\r\n")
-	is.NoErr(t, r.end(t, syscall.SIGTERM))
+	is.NoErr(t, r.end(t, syscall.SIGTERM), r.errs.String())
 }
 
 func shown(t *testing.T, at string) (*tls.Conn, int64) {
