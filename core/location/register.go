@@ -58,6 +58,20 @@ func (t *Table) Register(u *Update, dst []byte, f Form) ([]byte, Outcome, error)
 	var gone, ended []Binding
 	s, h := t.shardOf(u.AOR)
 	s.mu.Lock()
+	if i, r := s.onlyLocked(h, u); r != nil { // nearly always: the one phone again
+		out.Left = 1
+		if u.CSeq != r.cseq || !bytes.Equal(r.callID(), u.CallID) {
+			if u.CSeq < r.cseq && bytes.Equal(r.callID(), u.CallID) {
+				s.mu.Unlock()
+				return dst, Outcome{}, ErrOrder
+			}
+			s.refreshLocked(i, r, u, &u.Contacts[0])
+			out.Refreshed = 1
+		}
+		dst = t.appendContact(dst, r, u.Now, f)
+		s.mu.Unlock()
+		return dst, out, nil
+	}
 	s.eachLocked(h, u.AOR, func(i uint32, r *record) {
 		if r.expires <= u.Now {
 			ended = append(ended, r.binding())
@@ -92,6 +106,22 @@ func (t *Table) Register(u *Update, dst []byte, f Form) ([]byte, Outcome, error)
 	t.tell(gone, Replaced)
 	t.tell(ended, Expired)
 	return dst, out, err
+}
+
+// onlyLocked gives the record that u refreshes when it is all the person has and the
+// contact is written as before.
+func (s *shard) onlyLocked(h uint64, u *Update) (uint32, *record) {
+	i := s.index[h]
+	if i == 0 || len(u.Contacts) != 1 || u.All {
+		return 0, nil
+	}
+	r, c := s.at(i), &u.Contacts[0]
+	if r.next != 0 || c.Expires == 0 || r.expires <= u.Now || r.regID != c.RegID ||
+		len(u.CallID)+len(u.Path)+len(u.Agent)+len(u.Epid) > maxText ||
+		!bytes.Equal(r.aor(), u.AOR) || !bytes.Equal(r.contact(), c.URI) || !bytes.Equal(r.params(), c.Params) {
+		return 0, nil
+	}
+	return i, r
 }
 
 // checkLocked drops what has expired, counts the rest and looks for anything

@@ -109,7 +109,7 @@ type Gate struct {
 // scene is what readers see; it is replaced as a whole.
 type scene struct {
 	handlers map[string]func(*Request)
-	doors    map[string]string         // door → role
+	doors    map[string]*doorway       // by name
 	trusted  map[string][]netip.Prefix // role → addresses that count as signed in
 	own      map[netip.AddrPort]string // our addresses → role
 	locals   map[string]sip.Link       // role → link to it in this process
@@ -118,6 +118,12 @@ type scene struct {
 	apps     map[string]string         // "conf:focusfactory", "user@domain" → role
 	main     map[sip.Transport]netip.AddrPort
 	nextUDP  uint64
+}
+
+// doorway is what must be known of a door for each request.
+type doorway struct {
+	role    string
+	trusted []netip.Prefix
 }
 
 // New makes the gate and reads journal and key.
@@ -221,6 +227,9 @@ func (g *Gate) change(f func(s *scene)) {
 		locals: clone(old.locals), roleOf: clone(old.roleOf), dials: clone(old.dials), apps: clone(old.apps),
 		main: clone(old.main), nextUDP: old.nextUDP}
 	f(s)
+	for name, d := range s.doors {
+		s.doors[name] = &doorway{d.role, s.trusted[d.role]}
+	}
 	g.scene.Store(s)
 }
 

@@ -74,7 +74,10 @@ func (g *Gate) identify(sc *scene, r *Request, info *sip.LinkInfo) error {
 		r.From.Account = g.asserted(r)
 		return nil
 	case !r.outside:
-		r.From.How, r.From.Account = Trusted, g.people(r.from)
+		r.From.How = Trusted
+		if r.Method() != sip.REGISTER { // who registers is who is registered: the registrar looks
+			r.From.Account = g.people(r.from)
+		}
 		return nil
 	case r.known && len(r.ToTag()) > 0, r.token && r.down.kind != sideNone && r.Method() == sip.ACK:
 		r.From.How = Dialog // an ACK cannot be challenged, and only who was in the dialog has the token

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"net/netip"
 	"time"
 
 	"fernamt/core/ident"
@@ -112,8 +113,13 @@ var errDrop = &sip.Error{Drop: true}
 func (g *Gate) pass(r *Request) error {
 	sc := g.scene.Load()
 	info := r.Flow.Link.Info()
-	r.Role = sc.roleAt(info)
-	if err := g.limit(sc, r, info); err != nil {
+	d := sc.doors[info.Door]
+	if d != nil {
+		r.Role = d.role
+	} else {
+		r.Role = sc.roleAt(info)
+	}
+	if err := g.limit(r, info, d); err != nil {
 		return err
 	}
 	if err := g.identify(sc, r, info); err != nil {
@@ -125,14 +131,11 @@ func (g *Gate) pass(r *Request) error {
 	return g.resolve(sc, r)
 }
 
-// roleAt is the role that a link belongs to. What comes over a connection that we
+// roleAt is the role that a link without a door belongs to. What comes over a connection that we
 // dialled belongs to the role that takes requests from peers.
 func (s *scene) roleAt(info *sip.LinkInfo) string {
 	if info.Transport == sip.Local {
 		return s.roleOf[info.ID]
-	}
-	if role, ok := s.doors[info.Door]; ok {
-		return role
 	}
 	for _, role := range [...]string{registrar, "director"} {
 		if s.handlers[role] != nil {
@@ -143,13 +146,13 @@ func (s *scene) roleAt(info *sip.LinkInfo) string {
 }
 
 // limit is the first step: is the message sound, its sender patient, the process well?
-func (g *Gate) limit(sc *scene, r *Request, info *sip.LinkInfo) error {
+func (g *Gate) limit(r *Request, info *sip.LinkInfo, d *doorway) error {
 	if info.Transport != sip.Local {
 		if err := r.Check(); err != nil {
 			return err
 		}
 	}
-	r.outside = info.Transport != sip.Local && !g.isPeer(info) && !sc.trusts(r.Role, info, r)
+	r.outside = info.Transport != sip.Local && !d.trusts(r.Flow.Remote.Addr()) && !g.isPeer(info)
 	if !r.outside {
 		return nil
 	}
@@ -162,12 +165,12 @@ func (g *Gate) limit(sc *scene, r *Request, info *sip.LinkInfo) error {
 	return nil
 }
 
-func (s *scene) trusts(role string, info *sip.LinkInfo, r *Request) bool {
-	if info.Door == "" || s.doors[info.Door] != role {
+// trusts says whether who comes from a counts as signed in at this door.
+func (d *doorway) trusts(a netip.Addr) bool {
+	if d == nil {
 		return false
 	}
-	a := r.Flow.Remote.Addr()
-	for _, p := range s.trusted[role] {
+	for _, p := range d.trusted {
 		if p.Contains(a) {
 			return true
 		}

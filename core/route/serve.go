@@ -26,7 +26,7 @@ func (g *Gate) Serve(ctx context.Context, role string, d *listen.Door) error {
 	case d.Transport == ports.UDP:
 		err = g.packets(ctx, role, d)
 	case d.Family() == ports.HTTP:
-		err = g.web(ctx, d)
+		err = g.web(ctx, role, d)
 	default:
 		err = g.accept(ctx, d)
 	}
@@ -49,7 +49,7 @@ func (g *Gate) own(role, door string, via sip.Transport, a netip.AddrPort) {
 		}
 	}
 	g.change(func(s *scene) {
-		s.doors[door] = role
+		s.doors[door] = &doorway{role: role}
 		if via != 0 && !s.main[via].IsValid() {
 			s.main[via] = a
 		}
@@ -165,11 +165,8 @@ func (g *Gate) WebSocket(role string, d *listen.Door) http.Handler {
 
 // web serves nothing but WebSockets; a web role has a server of its own and takes
 // WebSocket's handler into it.
-func (g *Gate) web(ctx context.Context, d *listen.Door) error {
+func (g *Gate) web(ctx context.Context, role string, d *listen.Door) error {
 	mux := http.NewServeMux()
-	g.mu.Lock()
-	role := g.scene.Load().doors[d.Name]
-	g.mu.Unlock()
 	h := g.WebSocket(role, d)
 	mux.Handle("GET /{$}", h)
 	mux.Handle("GET /sip", h)

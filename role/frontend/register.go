@@ -66,9 +66,11 @@ func (f *role) register(r *route.Request, g *registration) error {
 	g.update = location.Update{AOR: append(g.aor[:0], a.Address...), CallID: r.CallID(), CSeq: cseq, Now: r.Now,
 		Max: a.MaxBindings, Refuse: f.RefuseExcess, Agent: cut(r.Get(sip.HUserAgent), 128)}
 	g.aor = g.update.AOR
-	if from, err := r.Message.From(); err == nil {
-		if v, ok := from.Param("epid"); ok {
-			g.update.Epid = cut(v, 64)
+	if bytes.Contains(r.Get(sip.HFrom), []byte("epid=")) {
+		if from, err := r.Message.From(); err == nil {
+			if v, ok := from.Param("epid"); ok {
+				g.update.Epid = cut(v, 64)
+			}
 		}
 	}
 	f.takePath(r, g)
