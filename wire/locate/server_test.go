@@ -34,16 +34,27 @@ type zone struct {
 func serve(t *testing.T, text string) *zone {
 	z := &zone{asked: map[string]int{}}
 	z.set(t, text)
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	is.NoErr(t, err)
-	ln, err := net.Listen("tcp", pc.LocalAddr().String())
-	is.NoErr(t, err)
+	pc, ln := sockets(t)
 	z.addr = pc.LocalAddr().(*net.UDPAddr).AddrPort()
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: z}, {Listener: ln, Handler: z}} {
 		go s.ActivateAndServe()
 		t.Cleanup(func() { s.Shutdown() })
 	}
 	return z
+}
+
+// sockets gives a UDP and a TCP socket of the same number.
+func sockets(t *testing.T) (net.PacketConn, net.Listener) {
+	for range 50 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		is.NoErr(t, err)
+		if ln, err := net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			return pc, ln
+		}
+		pc.Close() // somebody has that number on TCP
+	}
+	t.Fatal("no number is free on both UDP and TCP")
+	return nil, nil
 }
 
 func (z *zone) set(t *testing.T, text string) {

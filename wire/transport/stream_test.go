@@ -349,7 +349,7 @@ func TestManySlowConnections(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	is.True(t, worst < time.Second, "worst answer took "+worst.String())
+	is.True(t, worst < 3*time.Second, "worst answer took "+worst.String())
 	t.Logf("worst of 200 answers beside %d slow connections: %v", n, worst)
 	is.True(t, until(func() bool { return r.Stats().Overdue == uint64(n) }), "all the slow ones are cut off")
 	for _, c := range slow {
