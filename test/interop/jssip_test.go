@@ -25,7 +25,7 @@ func startJsSIP(t *testing.T, l *lab, user, password string) *jssip {
 	t.Helper()
 	need(t, "node")
 	if _, err := os.Stat("node/node_modules/jssip"); err != nil {
-		need(t, "the npm package jssip")
+		leaveOut(t, "the npm package jssip")
 	}
 	j := &jssip{address: user + "@" + l.Domain}
 	j.program = start(t, launch{in: true, env: []string{"NODE_EXTRA_CA_CERTS=" + l.CA}}, "node", "node/phone.js",
@@ -67,7 +67,7 @@ func event(name string) func(jsEvent) bool { return func(e jsEvent) bool { retur
 // and back; a wrong password is refused.
 func TestJsSIP(t *testing.T) {
 	need(t, "node", "baresip")
-	l := shared(t)
+	l := fresh(t)
 	dave := startJsSIP(t, l, "dave", l.password("dave"))
 	dave.await(t, "registered", event("registered"))
 	bob := startBaresip(t, l.phone("bob", "udp", pcmu, 1000)).registered(t)
@@ -83,7 +83,7 @@ func TestJsSIP(t *testing.T) {
 }
 
 func TestJsSIPWrongPassword(t *testing.T) {
-	l := shared(t)
+	l := fresh(t)
 	secret("not-the-password")
 	dave := startJsSIP(t, l, "dave", "not-the-password")
 	dave.await(t, "refusal", func(e jsEvent) bool { return e.Event == "refused" && (e.Status == 401 || e.Status == 403) })

@@ -6,7 +6,7 @@ import "testing"
 func TestLinphoneCalls(t *testing.T) {
 	need(t, "linphone-daemon", "baresip")
 	for _, transport := range []string{"udp", "tcp", "tls"} {
-		t.Run(transport, func(t *testing.T) { linphoneCalls(t, shared(t), transport) })
+		t.Run(transport, func(t *testing.T) { linphoneCalls(t, fresh(t), transport) })
 	}
 }
 
@@ -30,7 +30,7 @@ func linphoneCalls(t *testing.T, l *lab, transport string) {
 }
 
 // TestLinphoneIsCalled: the call the other way round.
-func TestLinphoneIsCalled(t *testing.T) { linphoneIsCalled(t, shared(t)) }
+func TestLinphoneIsCalled(t *testing.T) { linphoneIsCalled(t, fresh(t)) }
 
 func linphoneIsCalled(t *testing.T, l *lab) {
 	ph := l.phone("carol", "tcp", "", 0)
@@ -46,7 +46,7 @@ func linphoneIsCalled(t *testing.T, l *lab) {
 
 // TestAttendedTransfer: carol's linphone talks to bob, asks dave, and joins the
 // two: REFER with Replaces.
-func TestAttendedTransfer(t *testing.T) { attendedTransfer(t, shared(t)) }
+func TestAttendedTransfer(t *testing.T) { attendedTransfer(t, fresh(t)) }
 
 func attendedTransfer(t *testing.T, l *lab) {
 	carol := startLinphone(t, l.phone("carol", "tcp", "", 0)).registered(t)
@@ -73,7 +73,7 @@ func attendedTransfer(t *testing.T, l *lab) {
 }
 
 // TestLinphoneWrites: MESSAGE from linphone to baresip.
-func TestLinphoneWrites(t *testing.T) { linphoneWrites(t, shared(t)) }
+func TestLinphoneWrites(t *testing.T) { linphoneWrites(t, fresh(t)) }
 
 func linphoneWrites(t *testing.T, l *lab) {
 	carol := startLinphone(t, l.phone("carol", "tcp", "", 0)).registered(t)

@@ -19,7 +19,7 @@ func TestBaresipCalls(t *testing.T) {
 		{"TCP to TLS, PCMU", "tcp", "tls", pcmu},
 		{"TLS to UDP, Opus", "tls", "udp", opus},
 	} {
-		t.Run(c.name, func(t *testing.T) { talk(t, shared(t), c.from, c.to, c.codec) })
+		t.Run(c.name, func(t *testing.T) { talk(t, fresh(t), c.from, c.to, c.codec) })
 	}
 }
 
@@ -40,7 +40,7 @@ func talk(t *testing.T, l *lab, from, to, codec string) {
 }
 
 // TestBaresipCalleeHangsUp: the BYE travels the other way too.
-func TestBaresipCalleeHangsUp(t *testing.T) { calleeHangsUp(t, shared(t)) }
+func TestBaresipCalleeHangsUp(t *testing.T) { calleeHangsUp(t, fresh(t)) }
 
 func calleeHangsUp(t *testing.T, l *lab) {
 	alice := startBaresip(t, l.phone("alice", "tcp", pcmu, 440))
@@ -58,7 +58,7 @@ func calleeHangsUp(t *testing.T, l *lab) {
 }
 
 // TestBaresipDeclines: a refusal comes back, and so does a caller's change of mind.
-func TestBaresipDeclines(t *testing.T) { declines(t, shared(t)) }
+func TestBaresipDeclines(t *testing.T) { declines(t, fresh(t)) }
 
 func declines(t *testing.T, l *lab) {
 	alice := startBaresip(t, l.phone("alice", "udp", pcmu, 440))
@@ -76,7 +76,7 @@ func declines(t *testing.T, l *lab) {
 }
 
 // TestBaresipHold: re-INVITEs pass both ways; audio stops and comes back.
-func TestBaresipHold(t *testing.T) { hold(t, shared(t)) }
+func TestBaresipHold(t *testing.T) { hold(t, fresh(t)) }
 
 func hold(t *testing.T, l *lab) {
 	alice := startBaresip(t, l.phone("alice", "udp", pcmu, 440))
@@ -101,7 +101,7 @@ func hold(t *testing.T, l *lab) {
 }
 
 // TestBaresipBlindTransfer: bob sends alice on to carol.
-func TestBaresipBlindTransfer(t *testing.T) { blindTransfer(t, shared(t)) }
+func TestBaresipBlindTransfer(t *testing.T) { blindTransfer(t, fresh(t)) }
 
 func blindTransfer(t *testing.T, l *lab) {
 	alice := startBaresip(t, l.phone("alice", "udp", pcmu, 440))
@@ -125,7 +125,7 @@ func blindTransfer(t *testing.T, l *lab) {
 }
 
 // TestBaresipMessage: MESSAGE over each transport, umlauts and all.
-func TestBaresipMessage(t *testing.T) { message(t, shared(t), "tls") }
+func TestBaresipMessage(t *testing.T) { message(t, fresh(t), "tls") }
 
 func message(t *testing.T, l *lab, transport string) {
 	alice := startBaresip(t, l.phone("alice", "udp", pcmu, 440))

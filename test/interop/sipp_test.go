@@ -70,7 +70,7 @@ func TestSipp(t *testing.T) {
 		{"lossy line", "lossy_uac", "call_uas", 50, 50},
 		{"MESSAGE", "message_uac", "message_uas", 100, 50},
 	} {
-		t.Run(c.name, func(t *testing.T) { sippPair(t, shared(t), c.caller, c.callee, c.calls, c.rate) })
+		t.Run(c.name, func(t *testing.T) { sippPair(t, fresh(t), c.caller, c.callee, c.calls, c.rate) })
 	}
 }
 
