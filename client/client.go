@@ -252,6 +252,7 @@ func (k *Client) closed(id uint64) {
 	delete(k.links, id)
 	k.mu.Unlock()
 	if ours {
+		k.tx.Gone(id)
 		k.note(Seen{What: "disconnected"})
 		k.reg.lost(id)
 	}

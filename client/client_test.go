@@ -274,3 +274,28 @@ func TestGlare(t *testing.T) {
 	is.Equal(t, saw(t, alice, ma, "reply").Code, 200)
 	is.Equal(t, saw(t, bob, mb, "reply").Code, 200)
 }
+
+// The server hangs up instead of answering: the request fails at once, not after 32 s.
+func TestConnectionCut(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(t, err)
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 10))
+			c.Close()
+		}
+	}()
+	k, err := New(Config{Address: "alice@example.test", Transport: sip.TCP, Network: Network{Dial: loopback.Dial},
+		Server: sip.Hop{Transport: sip.TCP, Addr: netip.MustParseAddrPort(ln.Addr().String())}})
+	is.NoErr(t, err)
+	t.Cleanup(k.Close)
+	began := time.Now()
+	_, err = k.Register(t.Context())
+	is.Err(t, err, "transport gave up")
+	is.True(t, time.Since(began) < 5*time.Second, "at once")
+}
