@@ -80,8 +80,7 @@ func TestIdleTLS(t *testing.T) {
 		t.Logf("only %d connections: the system allows %d descriptors", n, files.Max)
 	}
 	cert, _ := issue(t, "pool.test")
-	var r *rig
-	r = newRig(t, Config{Limits: Limits{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
+	r := newRig(t, Config{Limits: Limits{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	r.on(func(m *sip.Message) {
 		r.Keep(m.Flow.Link.Info().ID, time.Hour)
 		ok(m)

@@ -49,7 +49,7 @@ func (l *Layer) refuse(m *sip.Message, err error) {
 	if e.Drop || e.Status == 0 || !m.IsRequest() || m.Method() == sip.ACK {
 		return
 	}
-	f := ReplyFlow(m)
+	f := replyFlow(m)
 	if f.Link.Info().Transport != sip.Local {
 		m.StampVia()
 	}
@@ -84,10 +84,10 @@ func (l *Layer) tag(m *sip.Message) []byte {
 	return hex.AppendEncode(nil, h.Sum(nil))
 }
 
-// ReplyFlow gives the way that a response to m travels: on streams the connection that m came by, on UDP m's source when
+// replyFlow gives the way that a response to m travels: on streams the connection that m came by, on UDP m's source when
 // the client asked for rport, else its address with the port in Via (RFC 3261 §18.2.2, RFC 3581 §4). maddr is not
 // followed: it would let anybody aim our answers at others.
-func ReplyFlow(m *sip.Message) sip.Flow {
+func replyFlow(m *sip.Message) sip.Flow {
 	f := m.Flow
 	if f.Link.Info().Transport != sip.UDP {
 		return f
