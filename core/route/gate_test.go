@@ -388,4 +388,3 @@ func TestLocalHop(t *testing.T) {
 	cancel()
 	is.NoErr(t, <-ran)
 }
-

@@ -180,10 +180,9 @@ func (d *doorway) trusts(a netip.Addr) bool {
 
 // refuse answers a request that does not pass.
 func (g *Gate) refuse(r *Request, err error) {
-	var e *sip.Error
-	if !errors.As(err, &e) {
-		g.log.Error("request not handled", "role", r.Role, "err", err)
-		e = &sip.Error{Status: 500}
+	e, ok := err.(*sip.Error) // errors.As would leave garbage for every challenge
+	if !ok {
+		e = g.explain(r, err)
 	}
 	if e.Drop || r.Method() == sip.ACK {
 		return
@@ -193,6 +192,17 @@ func (g *Gate) refuse(r *Request, err error) {
 		r.extra = append(append(r.extra, h...), '\r', '\n')
 	}
 	g.reply(r.Message, e.Status, e.Reason, r.extra)
+}
+
+// explain finds what the peer should see of an error; it is nobody's business what
+// went wrong inside.
+func (g *Gate) explain(r *Request, err error) *sip.Error {
+	var e *sip.Error
+	if !errors.As(err, &e) {
+		g.log.Error("request not handled", "role", r.Role, "err", err)
+		e = &sip.Error{Status: 500}
+	}
+	return e
 }
 
 // Reply answers statelessly: the same request gets the same answer again (RFC 3261
