@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +27,7 @@ import (
 	"time"
 
 	"fernamt/test/is"
+	"fernamt/test/postgres"
 )
 
 // asFernamt in the environment makes the test binary the program itself.
@@ -35,8 +38,13 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	database.Stop()
+	os.Exit(status)
 }
+
+// database is started by the first test that needs it.
+var database postgres.Server
 
 // fernamt is a command of the real program on the real network.
 func fernamt(ctx context.Context, dir string, args ...string) *exec.Cmd {
@@ -178,6 +186,65 @@ func TestLab(t *testing.T) {
 	r = start(t, dir, "lab", "--port-offset", offset()) // what was left behind is no hindrance
 	is.Equal(t, note(t, dir).Users, n.Users)
 	is.NoErr(t, r.end(t, syscall.SIGINT), r.errs.String())
+}
+
+// TestPostgres: the same lab on PostgreSQL, reached through its declared door alone.
+func TestPostgres(t *testing.T) {
+	dsn := database.DSN(t)
+	dir := t.TempDir()
+	is.NoErr(t, os.Chmod(dir, 0o700))
+	start(t, dir, "lab", "--port-offset", offset()).end(t, syscall.SIGTERM)
+	settings := filepath.Join(dir, "fernamt.toml")
+	b, err := os.ReadFile(settings)
+	is.NoErr(t, err)
+	u, err := url.Parse(dsn)
+	is.NoErr(t, err)
+	password, _ := u.User.Password()
+	is.NoErr(t, os.WriteFile(filepath.Join(dir, "pg.password"), []byte(password+"\n"), 0o600))
+	u.User = url.User(u.User.Username())
+	is.NoErr(t, os.WriteFile(settings, append(b, fmt.Sprintf("\n[storage]\ndsn = %q\npassword = \"file:pg.password\"\n", u)...), 0o600))
+	r := start(t, dir, "lab", "--port-offset", offset())
+	for _, c := range []struct{ args, part string }{
+		{"user add eve@example.test", "eve@example.test is there"}, {"user list", "alice@example.test"},
+		{"ports --live", "host/postgres"}, {"check --port-offset " + offset(), "postgres, schema"},
+		{"play message-offline", "true      message-offline"}, {"backup " + filepath.Join(dir, "b.gz"), "b.gz"},
+	} {
+		out, err := fernamt(t.Context(), dir, strings.Fields(c.args)...).CombinedOutput()
+		is.Equal(t, status(err), 0, c.args+": "+string(out))
+		is.True(t, strings.Contains(string(out), c.part), c.part+" not in "+string(out))
+	}
+	is.NoErr(t, r.end(t, syscall.SIGTERM), r.errs.String())
+	out, err := fernamt(t.Context(), dir, "user", "show", "eve@example.test").CombinedOutput()
+	is.Equal(t, status(err), 0, string(out))
+}
+
+// TestSystemd: readiness, the watchdog's pulse and the end are told.
+func TestSystemd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	is.NoErr(t, err)
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "100000")
+	r := start(t, t.TempDir(), "lab", "--port-offset", offset())
+	hear := func(want string) {
+		t.Helper()
+		b := make([]byte, 1000)
+		is.NoErr(t, l.SetReadDeadline(time.Now().Add(10*time.Second)))
+		for {
+			n, err := l.Read(b)
+			is.NoErr(t, err, want)
+			if strings.Contains(string(b[:n]), want) {
+				return
+			}
+		}
+	}
+	hear(fmt.Sprintf("READY=1\nMAINPID=%d", r.cmd.Process.Pid))
+	hear("WATCHDOG=1")
+	hear("WATCHDOG=1")
+	is.NoErr(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	hear("STOPPING=1")
+	is.NoErr(t, <-r.done, r.errs.String())
 }
 
 // TestReload: SIGHUP takes up a new certificate; the old connection lives on.

@@ -167,7 +167,8 @@ func (t *Table) Run(ctx context.Context, argv []string, call *Call) error {
 func name(command string, err error) error {
 	var exit *Exit
 	var settings *config.Error
-	if errors.As(err, &exit) || errors.As(err, &settings) {
+	last := command[strings.LastIndexByte(command, ' ')+1:]
+	if errors.As(err, &exit) || errors.As(err, &settings) || strings.HasPrefix(err.Error(), last+": ") {
 		return err
 	}
 	return fmt.Errorf("%s: %w", command, err)
