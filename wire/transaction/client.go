@@ -155,8 +155,18 @@ func (l *Layer) appendVia(dst []byte, c *Client, loop uint64) []byte {
 	dst = l.sentBy(dst, c.flow)
 	dst = append(dst, ";branch="...)
 	dst = l.appendBranch(dst, c.place, c.gen, loop)
-	if t == sip.UDP {
-		dst = append(dst, ";rport"...)
+	return appendWay(dst, c.flow)
+}
+
+// appendWay adds how answers, and requests from the other side, come back to us: on UDP
+// to the port that we sent from, between servers over the connection that we opened
+// (RFC 3581 §3, RFC 5923 §5).
+func appendWay(dst []byte, f sip.Flow) []byte {
+	switch info := f.Link.Info(); {
+	case info.Transport == sip.UDP:
+		return append(dst, ";rport"...)
+	case info.Transport == sip.TLS && info.Dialled && len(info.Peer) > 0:
+		return append(dst, ";alias"...)
 	}
 	return dst
 }

@@ -35,10 +35,7 @@ func (l *Layer) Pass(m *sip.Message, f sip.Flow) error {
 	v = append(l.sentBy(v, f), ";branch="...)
 	v = append(append(v, sip.MagicCookie...), 'a')
 	v = appendHex(v, h.Sum64(), 16)
-	if t == sip.UDP {
-		v = append(v, ";rport"...)
-	}
-	m.Prepend(sip.HVia, v)
+	m.Prepend(sip.HVia, appendWay(v, f))
 	p := &l.bufs[h.Sum64()%shards]
 	b := m.AppendTo(p.get(len(m.Bytes()) + 640))
 	err := l.transmit(f, b)

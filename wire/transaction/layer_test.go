@@ -389,3 +389,15 @@ func TestBadResponseIsDropped(t *testing.T) {
 		is.Equal(t, d.l.Stats().Refused, 1)
 	})
 }
+
+func TestViaNamesTheWayBack(t *testing.T) {
+	run(t, func(t *testing.T, d *desk) {
+		for end, w := range map[string]*wire{";rport": newWire(sip.UDP), ";alias": newWire(sip.TLS), "": newWire(sip.TLS)} {
+			w.info.Dialled = end == ";alias"
+			w.info.Peer = []string{"b.example.test"}
+			d.l.Request(request(t, w.flow(), "MESSAGE", ";branch=z9hG4bKx"), w.flow(), 0, caller{d})
+			via := strings.Split(w.take()[0], "\r\n")[1]
+			is.True(t, strings.HasSuffix(via, end) && strings.Contains(via, ";alias") == (end == ";alias"), via)
+		}
+	})
+}
