@@ -51,7 +51,6 @@ type actor struct {
 	at      netip.AddrPort // its UDP socket
 	used    map[int]bool   // what was seen and has been expected
 	subs    []interface{ End() }
-	code    int // of the last answer that was waited for at once
 	started bool
 }
 

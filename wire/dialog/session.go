@@ -106,21 +106,23 @@ func (c *Call) arm() {
 
 func (c *Call) refresh() {
 	if c.allowUpdate {
-		c.change("UPDATE", nil, nil)
+		c.change(change{method: "UPDATE"})
 		return
 	}
-	c.change("INVITE", c.local, nil)
+	c.change(change{method: "INVITE", offer: c.local})
 }
 
 // Reoffer offers other media inside the call, by re-INVITE. The result comes as the event
 // Reply with Method INVITE. Lines are whole header lines.
 func (c *Call) Reoffer(d *sdp.Description, lines ...string) {
-	c.do(func() { c.change("INVITE", d, lines) })
+	c.do(func() { c.change(change{"INVITE", d, lines}) })
 }
 
 // Update offers other media by UPDATE, which works before the call is answered too.
 // RFC 3311
-func (c *Call) Update(d *sdp.Description) { c.do(func() { c.change("UPDATE", d, nil) }) }
+func (c *Call) Update(d *sdp.Description) {
+	c.do(func() { c.change(change{method: "UPDATE", offer: d}) })
+}
 
 // Hold puts the peer on hold, or takes it off hold. RFC 3264 §8.4
 func (c *Call) Hold(on bool) {
@@ -129,14 +131,22 @@ func (c *Call) Hold(on bool) {
 			c.tell(Event{Kind: Reply, Method: "INVITE", Code: 488})
 			return
 		}
-		c.change("INVITE", c.local.Hold(on), nil)
+		c.change(change{method: "INVITE", offer: c.local.Hold(on)})
 	})
 }
 
-// change sends a re-INVITE or UPDATE; d nil: no offer.
-func (c *Call) change(method string, d *sdp.Description, lines []string) {
+// change is a re-INVITE or UPDATE of ours.
+type change struct {
+	method string
+	offer  *sdp.Description // nil: none
+	lines  []string
+}
+
+// change sends a change, or keeps it until what goes on is over.
+func (c *Call) change(p change) {
+	method, d := p.method, p.offer
 	if c.state == Up && (c.pending != nil || c.answering != nil || c.resend != nil) && len(c.later) < 8 {
-		c.later = append(c.later, func() { c.change(method, d, lines) }) // RFC 3264 §4: one offer at a time
+		c.later = append(c.later, func() { c.change(p) }) // RFC 3264 §4: one offer at a time
 		return
 	}
 	if c.d == nil || c.state == Over || method == "INVITE" && c.state != Up || c.pending != nil || c.offered != nil {
@@ -151,7 +161,7 @@ func (c *Call) change(method string, d *sdp.Description, lines []string) {
 		m.Set(sip.HSessionExpires, []byte(v+";refresher="+who))
 		m.Set(sip.HMinSE, seconds(c.a.c.MinSE))
 	}
-	setLines(m, lines)
+	setLines(m, p.lines)
 	if d != nil {
 		m.SetBody(sdp.ContentType, d.Bytes())
 		c.offered = d
@@ -164,7 +174,7 @@ func (c *Call) change(method string, d *sdp.Description, lines []string) {
 		if n, _, e := x.req.CSeq(); e == nil {
 			seq = n
 		}
-		c.changed(method, d, lines, seq, resp, err)
+		c.changed(p, seq, resp, err)
 	})
 	if !x.over {
 		c.pending = x
@@ -172,7 +182,8 @@ func (c *Call) change(method string, d *sdp.Description, lines []string) {
 }
 
 // changed takes the final response to change.
-func (c *Call) changed(method string, d *sdp.Description, lines []string, seq uint32, m *sip.Message, err error) {
+func (c *Call) changed(p change, seq uint32, m *sip.Message, err error) {
+	method, d := p.method, p.offer
 	code := codeIn(m, err)
 	key := ackKey(c.d.RemoteTag, seq)
 	if again := c.acks[key]; again != nil && code/100 == 2 {
@@ -183,6 +194,9 @@ func (c *Call) changed(method string, d *sdp.Description, lines []string, seq ui
 	if code/100 == 2 {
 		c.d.Refresh(m)
 		if method == "INVITE" {
+			if len(c.acks) > 16 {
+				clear(c.acks) // those INVITEs are long over
+			}
 			c.acks[key] = c.a.direct(c.d.build("ACK", seq))
 		}
 		c.peer(m)
@@ -196,7 +210,7 @@ func (c *Call) changed(method string, d *sdp.Description, lines []string, seq ui
 		if c.outgoing {
 			wait = 2100*time.Millisecond + time.Duration(rand.IntN(190))*10*time.Millisecond
 		}
-		c.after(wait, func() { c.change(method, d, lines) })
+		c.after(wait, func() { c.change(p) })
 		return
 	}
 	c.tell(Event{Kind: Reply, Method: method, Message: m, Code: code})
