@@ -31,6 +31,7 @@ func (p *Program) newGate(h *Host, offset int) (*route.Gate, error) {
 		Transport: transport.Limits{Header: l.MessageHeader, Body: l.MessageBody, Connections: l.Connections,
 			PerAddress: l.ConnectionsPerAddress, Message: time.Duration(l.HeaderTime), Idle: time.Duration(l.IdleTime)},
 		Trace: h.Trace.SIP, Log: h.Log,
+		Took: h.Metrics.Histogram("sip_handling_seconds", "From a message's arrival to the end of its handling"),
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"fernamt/core/config"
@@ -58,6 +59,9 @@ func (p *Program) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	err = s.runUntil(ctx, p, o)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w (fernamt check says who has it)", err)
+	}
 	notifyStopping()
 	s.health.ready.Store(false)
 	return errors.Join(err, s.close())
@@ -157,7 +161,16 @@ func (s *server) runUntil(ctx context.Context, p *Program, o serveOptions) error
 	}
 	gate, endGate := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- s.host.Route.Run(gate) }()
+	go func() {
+		err := s.host.Route.Run(gate)
+		if gate.Err() == nil { // nobody told it to
+			select {
+			case s.failed <- errors.Join(errors.New("gate ended by itself"), err):
+			default:
+			}
+		}
+		ended <- err
+	}()
 	defer func() { // after the roles, whose last registrations it keeps
 		s.wait()
 		endGate()

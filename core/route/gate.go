@@ -31,6 +31,7 @@ import (
 	"fernamt/core/ident"
 	"fernamt/core/listen"
 	"fernamt/core/location"
+	"fernamt/core/trace"
 	"fernamt/wire/clock"
 	"fernamt/wire/gss"
 	"fernamt/wire/proxy"
@@ -79,6 +80,7 @@ type Config struct {
 	Timers     transaction.Timers
 	Signer     transaction.Signer
 	Trace      func(out bool, f sip.Flow, b []byte)
+	Took       *trace.Histogram // from a message's arrival to the end of its handling; nil: not measured
 	Log        *slog.Logger
 }
 
@@ -209,7 +211,13 @@ func (g *Gate) Proxy() *proxy.Proxy { return g.proxy }
 func (g *Gate) Domains() []string { return g.c.Domains }
 
 // receive takes each message from the transports.
-func (g *Gate) receive(m *sip.Message) { g.trans.Receive(m) }
+func (g *Gate) receive(m *sip.Message) {
+	at := m.At
+	g.trans.Receive(m)
+	if g.c.Took != nil && at != 0 {
+		g.c.Took.Observe(time.Duration(clock.Mono() - at))
+	}
+}
 
 // closed hears that a connection is gone.
 func (g *Gate) closed(id uint64) {
