@@ -111,6 +111,9 @@ var errDrop = &sip.Error{Drop: true}
 
 // pass is the gate: limit, identify, admit, resolve.
 func (g *Gate) pass(r *Request) error {
+	if g.acknowledges(r.Message) {
+		return errDrop
+	}
 	sc := g.scene.Load()
 	info := r.Flow.Link.Info()
 	d := sc.doors[info.Door]
@@ -124,6 +127,11 @@ func (g *Gate) pass(r *Request) error {
 	}
 	if err := g.identify(sc, r, info); err != nil {
 		return err
+	}
+	if r.Method() != sip.REGISTER { // which ends here, whatever its Max-Forwards
+		if err := g.proxy.Validate(r.Message, r.Role); err != nil {
+			return err
+		}
 	}
 	if err := g.admit(r); err != nil {
 		return err
@@ -228,7 +236,17 @@ func (g *Gate) reply(m *sip.Message, code int, reason string, extra []byte) {
 	}
 }
 
-// toTag makes a To tag that is the same for each retransmission.
+// acknowledges says whether m is the ACK for an answer that we gave statelessly to an
+// INVITE: no transaction takes it, and it is nobody else's business.
+func (g *Gate) acknowledges(m *sip.Message) bool {
+	if m.Method() != sip.ACK {
+		return false
+	}
+	var tag [16]byte
+	return bytes.Equal(m.ToTag(), g.toTag(tag[:0], m))
+}
+
+// toTag makes a To tag that is the same for each retransmission, and for the ACK.
 func (g *Gate) toTag(dst []byte, m *sip.Message) []byte {
 	var h maphash.Hash
 	h.SetSeed(g.seed)
@@ -236,7 +254,8 @@ func (g *Gate) toTag(dst []byte, m *sip.Message) []byte {
 	h.WriteByte(0)
 	h.Write(m.FromTag())
 	h.WriteByte(0)
-	h.Write(m.Get(sip.HCSeq))
+	number, _, _ := bytes.Cut(m.Get(sip.HCSeq), []byte(" "))
+	h.Write(number)
 	sum := h.Sum64()
 	const digits = "0123456789abcdef"
 	for i := range 16 {
