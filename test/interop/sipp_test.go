@@ -52,7 +52,7 @@ func (r *runningSipp) finish(t *testing.T) {
 	t.Helper()
 	if status := r.exit(t, 90*time.Second); status != 0 {
 		said, _ := os.ReadFile(r.errors)
-		t.Fatalf("sipp %s: exit status %d\n%s\n%s", r.name, status, tail(string(said)), tail(r.output()))
+		t.Fatalf("sipp %s: exit status %d\n%s\n%s", r.name, status, head(string(said)), tail(r.output()))
 	}
 }
 
@@ -84,3 +84,5 @@ func sippPair(t *testing.T, l *lab, caller, callee string, calls, rate int) {
 	runSipp(t, l, sipp{scenario: caller, user: "alice", peer: "bob", calls: calls, rate: rate, port: base + 8})
 	uas.finish(t)
 }
+
+func head(s string) string { return s[:min(len(s), 2500)] }
