@@ -44,6 +44,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// patience is how many looks in a row must find too much before requests are refused:
+// a busy neighbour on the machine makes us late once, a flood does so again and again.
+const patience = 4
+
 const (
 	failWindow = int64(time.Minute)
 	watchParts = 64
@@ -60,6 +64,7 @@ type guard struct {
 	bans  atomic.Int64             // bans that may be in force
 	known [knownSize]atomic.Uint64 // hashes of user and address that signed in
 	shed  atomic.Int32             // 0 to 100: share of new requests to refuse
+	bad   int                      // looks in a row that found too much; observe's alone
 	count struct {
 		limited, banned, scanners, shed, failures atomic.Uint64
 	}
@@ -301,9 +306,13 @@ func (g *Gate) observe(now, due int64) {
 	}
 	p := g.guard.shed.Load()
 	if bad {
-		p = min(95, p+25)
+		g.guard.bad++
 	} else {
-		p = max(0, p-5)
+		g.guard.bad = 0
+		p = max(0, p-10)
+	}
+	if g.guard.bad >= patience {
+		p = min(95, p+20)
 	}
 	g.guard.shed.Store(p)
 }
