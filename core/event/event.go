@@ -55,6 +55,29 @@ func Publish(tx *store.Tx, f Fact) error {
 	return nil
 }
 
+// PublishAll is Publish for many facts, in few statements: for facts that are gathered
+// beside the work that they tell of.
+func PublishAll(tx *store.Tx, facts []Fact) error {
+	rows := make([][]any, len(facts))
+	now := store.Now()
+	for i, f := range facts {
+		body, err := json.Marshal(f)
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", f.Kind(), err)
+		}
+		id, err := tx.Next("event") // asks the table once for all that one commit brings
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", f.Kind(), err)
+		}
+		rows[i] = []any{id, now, f.Kind(), string(body)}
+	}
+	if err := tx.Insert("event", []string{"id", "at", "kind", "body"}, rows); err != nil {
+		return fmt.Errorf("publish %d facts: %w", len(facts), err)
+	}
+	tx.Signal()
+	return nil
+}
+
 // As reads the event as a fact of type F; ok is false when it is of another kind.
 func As[F Fact](e Event) (f F, ok bool) {
 	if f.Kind() != e.Kind {

@@ -249,3 +249,38 @@ func TestBatch(t *testing.T) {
 	is.Equal(t, sizes, []int{256, 44})
 	is.NoErr(t, r.Done(t.Context(), r.At()), "a reader without a name keeps no position")
 }
+
+// Many facts at once are in order, between those that come one by one.
+func TestPublishAll(t *testing.T) {
+	both(t, func(t *testing.T, sc store.Config) {
+		l, _ := opened(t, sc, Config{})
+		var many []Fact
+		for i := range 120 {
+			many = append(many, ended{Call: "m", N: i})
+		}
+		is.NoErr(t, l.db.Write(t.Context(), func(tx *store.Tx) error {
+			if err := Publish(tx, ended{Call: "a"}); err != nil {
+				return err
+			}
+			if err := PublishAll(tx, many); err != nil {
+				return err
+			}
+			if err := PublishAll(tx, nil); err != nil {
+				return err
+			}
+			return Publish(tx, ended{Call: "z"})
+		}))
+		r := l.Follow(0)
+		var got []int
+		for len(got) < 122 {
+			e, err := r.Next(t.Context())
+			is.NoErr(t, err)
+			f, ok := As[ended](e)
+			is.True(t, ok, e.Kind)
+			got = append(got, f.N)
+		}
+		for i := range 120 {
+			is.Equal(t, got[i+1], i)
+		}
+	})
+}

@@ -110,7 +110,8 @@ func (r *recorder) gather(batch []event.Fact) []event.Fact {
 
 func (r *recorder) write(ctx context.Context, batch []event.Fact) {
 	for len(batch) > 0 {
-		if err := publishAll(ctx, r.db, batch); err != nil {
+		err := r.db.Write(ctx, func(tx *store.Tx) error { return event.PublishAll(tx, batch) })
+		if err != nil {
 			r.lost.Add(uint64(len(batch)))
 			r.log.Error("facts of calls not written", "err", err)
 			return

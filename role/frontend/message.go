@@ -9,11 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"fernamt/core/event"
 	"fernamt/core/ident"
 	"fernamt/core/room"
 	"fernamt/core/route"
-	"fernamt/core/store"
 	"fernamt/wire/proxy"
 	"fernamt/wire/sip"
 )
@@ -229,15 +227,3 @@ func (l *letterWatch) Passing(_ *proxy.Context, code int, _ *sip.Message, _ *pro
 
 // Over implements proxy.Watcher.
 func (l *letterWatch) Over(*proxy.Context, int) {}
-
-// publishAll writes facts in one change.
-func publishAll(ctx context.Context, db *store.DB, facts []event.Fact) error {
-	return db.Write(ctx, func(tx *store.Tx) error {
-		for _, x := range facts {
-			if err := event.Publish(tx, x); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
