@@ -313,10 +313,12 @@ func (g *Gate) challenge(r *Request, stale bool) error {
 
 // md5Alone tells of clients that fail when an algorithm that they do not know is
 // offered beside MD5, where RFC 8760 §2.4 has them pass over it: baresip 1.0 and
-// before ("function not implemented"), and sipp 3.6, which gives no name. Nameless
-// devices are as old; so they are asked for MD5 alone.
+// before ("function not implemented"), sipsak ("unsupported authentication algorithm"),
+// and sipp 3.6, which gives no name. Nameless devices are as old; so they are asked
+// for MD5 alone.
 func md5Alone(agent []byte) bool {
-	return len(agent) == 0 || bytes.HasPrefix(agent, []byte("baresip v0.")) || bytes.HasPrefix(agent, []byte("baresip v1.0"))
+	return len(agent) == 0 || bytes.HasPrefix(agent, []byte("baresip v0.")) ||
+		bytes.HasPrefix(agent, []byte("baresip v1.0")) || bytes.HasPrefix(agent, []byte("sipsak"))
 }
 
 // realm is the domain of the person who is asked, else our first one.

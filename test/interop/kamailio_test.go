@@ -38,6 +38,7 @@ request_route {
   }
   if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
   if (!is_method("ACK")) t_check_trans();
+  remove_hf("Route"); # a phone names its outbound proxy: us
   if (is_method("REGISTER")) { save("location"); exit; }
   if (is_method("INVITE|SUBSCRIBE")) record_route();
   if (!uri == myself) { %[2]s t_relay(); exit; }
