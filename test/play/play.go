@@ -84,7 +84,7 @@ func Read(file, text string) (*Play, error) {
 		if t == "" {
 			continue
 		}
-		l := line{number: i + 1, text: t, within: patience}
+		l := line{number: i + 1, text: t}
 		if err := l.read(); err != nil {
 			return nil, &Error{file, i + 1, t, err}
 		}
@@ -239,7 +239,14 @@ func (p *Play) Run(ctx context.Context, s Stage, tell func(line int, sentence st
 }
 
 func (t *troupe) act(ctx context.Context, l *line) error {
-	ctx, cancel := context.WithTimeout(ctx, l.within)
+	within := l.within
+	if within == 0 {
+		within = t.Patience
+	}
+	if within == 0 {
+		within = patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	c := cue{Context: ctx, t: t, args: l.args}
 	if strings.HasPrefix(l.verb.pattern, "<actor>") {

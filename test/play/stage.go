@@ -21,6 +21,8 @@ type Stage struct {
 	// Server gives the hop to a server for a transport; role is "" or, say, "director". nil:
 	// there is no server, the actors reach each other directly.
 	Server func(role string, t sip.Transport) (sip.Hop, error)
+	// Patience is how long sentences may take that name no time; zero: 5 s.
+	Patience time.Duration
 	// Network opens sockets for the actors.
 	Network client.Network
 	// Command runs an operator's command and gives what it prints; nil: plays that need

@@ -229,7 +229,7 @@ func (c *Call) idle() {
 // reinvited takes a re-INVITE. RFC 3261 §14.2
 func (c *Call) reinvited(r *Request) {
 	switch {
-	case c.in != nil && c.resend == nil || c.answering != nil:
+	case c.in != nil && c.resend == nil: // the first INVITE has no final response yet
 		r.Respond(500, "Retry-After: "+strconv.Itoa(rand.IntN(10)))
 		return
 	case c.state != Up || c.pending != nil && c.pending.req.Method() == sip.INVITE || c.offered != nil:
@@ -286,7 +286,7 @@ func (c *Call) updated(r *Request) {
 		case c.offered != nil || c.pending != nil:
 			r.Respond(491)
 			return
-		case c.in != nil && c.in.offer != nil && !c.in.answered && c.state != Up || c.answering != nil:
+		case c.in != nil && c.in.offer != nil && !c.in.answered && c.state != Up:
 			r.Respond(500, "Retry-After: "+strconv.Itoa(rand.IntN(10)))
 			return
 		}
