@@ -140,3 +140,13 @@ func TestSentences(t *testing.T) {
 		is.True(t, v.means != "" && strings.Contains(s, v.pattern), v.pattern)
 	}
 }
+
+func FuzzRead(f *testing.F) {
+	f.Add("# t\nalice calls bob within 3s\n")
+	f.Add("# \"t\nat the end admin does x \"y\" # z\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if p, err := Read("x.txt", text); err == nil {
+			p.Missing(street)
+		}
+	})
+}
