@@ -4,7 +4,7 @@
 // token of the person's connection, by which the front end's requests find back.
 //
 // Doors: 5060 UDP and TCP, 5061 TLS, mutual with other servers.
-// Seed: R42
+// Seed: R42 Director 5060/5061
 //
 // Goroutines: one per door; requests are handled on the goroutine that read them.
 package director

@@ -5,7 +5,11 @@
 //
 // Doors: 5060 UDP and TCP, 5061 TLS, mutual with other servers; WebSockets (RFC 7118)
 // at 80 and 443 on / and /sip.
-// Seed: R01, R42 with the director, R61, R62, R71, R72
+// Seed: R01 Front End Servers 5060/5061
+// Seed: R61 Office Communicator 5060
+// Seed: R62 Office Communicator 5061
+// Seed: R71 Communicator Mobile 5060
+// Seed: R72 Communicator Mobile 5061
 //
 // Goroutines: one per door; one writes the facts of calls; one per person delivers
 // waiting messages while there are some. Requests are handled on the goroutine that

@@ -4,7 +4,8 @@
 // moving users among front ends included; DCOM itself is not spoken.
 //
 // Doors: 135, mutual TLS.
-// Seed: R05, R21
+// Seed: R05 Front End Servers 135
+// Seed: R21 Load balancer for Front End Servers 135
 //
 // Goroutines: one per connection. manage.mu guards the number of the door.
 package manage
