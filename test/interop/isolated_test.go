@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// isolated runs the calling test once more in a network of its own, where there is
+// isolated runs the calling test once more in a network of its own, and mounts of its own, where there is
 // only loopback: well-known ports are free there, and nothing can leave. The test
 // that gets false has had its run and returns.
 //
@@ -20,7 +20,7 @@ func isolated(t *testing.T) bool {
 	if os.Geteuid() != 0 {
 		leaveOut(t, "root, for a network of its own,")
 	}
-	cmd := exec.Command("unshare", "-n", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, os.Args[0],
+	cmd := exec.Command("unshare", "-n", "-m", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, os.Args[0],
 		"-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "10m")
 	cmd.Env = append(os.Environ(), "FERNAMT_ISOLATED="+t.Name())
 	out, err := cmd.CombinedOutput()

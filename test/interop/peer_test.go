@@ -3,6 +3,8 @@ package interop
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -125,8 +127,23 @@ func TestSipsak(t *testing.T) {
 		_, _ = carol.WriteTo([]byte(reply(m, 200, "c")), carol.server)
 		done <- m
 	}()
-	ask("-M", "-a", l.password("alice"), "-u", "alice", "-B", "hello from sipsak", "-p", "127.0.0.1", "-s", "sip:carol@"+l.Domain)
+	// Debian's sipsak -M dies by itself on its command line; a message from a file goes.
+	file := filepath.Join(t.TempDir(), "message")
+	is.NoErr(t, os.WriteFile(file, fmt.Appendf(nil, sipsakMessage, l.Domain, carol.port()), 0o600))
+	ask("-f", file, "-u", "alice", "-a", l.password("alice"), "-p", "127.0.0.1", "-s", "sip:carol@"+l.Domain)
 	if m := <-done; !strings.Contains(m, "hello from sipsak") {
 		t.Errorf("carol got\n%s", m)
 	}
 }
+
+const sipsakMessage = `MESSAGE sip:carol@%[1]s SIP/2.0
+From: <sip:alice@%[1]s>;tag=7
+To: <sip:carol@%[1]s>
+Call-ID: sipsak-%[2]d@test
+CSeq: 1 MESSAGE
+Max-Forwards: 70
+Content-Type: text/plain
+Content-Length: 17
+
+hello from sipsak
+`
