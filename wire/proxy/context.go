@@ -27,8 +27,10 @@ type Context struct {
 	pending  int // branches without final response
 	ring     clock.Timer
 	best     best
+	round    int // the best status since More was asked last
 	final    int // status sent upstream
 	over     bool
+	ringing  bool // ring is set
 	held     bool // More took the request
 	canceled bool
 }
@@ -90,9 +92,9 @@ func (c *Context) answer(m *sip.Message, code int, extra []byte) {
 	if c.final != 0 || c.over {
 		return
 	}
-	if code == 408 && c.server.Method() != sip.INVITE {
+	if c.silent(code) {
 		c.final = code
-		c.server.Abandon() // RFC 4320 §4.2
+		c.server.Abandon()
 		return
 	}
 	if c.plan.Watch != nil {
@@ -113,7 +115,7 @@ func (c *Context) Go(m *sip.Message, plan *Plan) {
 		c.answer(m, 487, nil)
 		return
 	}
-	if len(t) == 1 && t[0].Flow.Link != nil && plan.More == nil && plan.Ring == 0 {
+	if len(t) == 1 && t[0].Flow.Link != nil && plan.More == nil && plan.Ring == 0 && t[0].Ring == 0 && !m.Has(sip.HMaxBreadth) {
 		c.next, c.group = 1, t[0].Group
 		b := c.branch(&c.plan.Targets[0])
 		b.send(m, t[0].Flow)
@@ -154,7 +156,9 @@ func (c *Context) advance() {
 				c.sendBest()
 				return
 			}
-			next, taken := c.plan.More(c, c.best.code)
+			code := c.round
+			c.round = 0
+			next, taken := c.plan.More(c, code)
 			if taken {
 				c.held = true
 				return
@@ -178,27 +182,38 @@ func (c *Context) start() {
 	}
 	breadth := c.breadth()
 	if breadth < c.next-from { // RFC 5393 §5.3.3
-		c.best.take(440, nil)
+		c.take(440, nil)
 		return
 	}
-	if c.plan.Ring > 0 {
-		c.ring.Owner = c
-		c.p.wheel.Set(&c.ring, c.plan.Ring, fireRing)
-	}
+	c.startRing(c.plan.Targets[from:c.next])
 	n := c.next - from
 	for i := from; i < c.next; i++ {
 		b := c.branch(&c.plan.Targets[i])
 		m := c.orig.Clone()
-		if n > 1 || m.GetName("Max-Breadth") != nil {
-			m.SetName("Max-Breadth", strconv.AppendInt(nil, int64(breadth/n), 10))
+		if n > 1 || m.Has(sip.HMaxBreadth) {
+			m.Set(sip.HMaxBreadth, strconv.AppendInt(nil, int64(breadth/n), 10))
 		}
 		b.try(m)
 	}
 }
 
+// startRing sets how long the group may ring.
+func (c *Context) startRing(group []Target) {
+	c.stopRing()
+	d := c.plan.Ring
+	for i := range group {
+		d = max(d, group[i].Ring)
+	}
+	if d > 0 {
+		c.ringing = true
+		c.ring.Owner = c
+		c.p.wheel.Set(&c.ring, d, fireRing)
+	}
+}
+
 // breadth is how many branches this request may still make (RFC 5393 §5.3).
 func (c *Context) breadth() int {
-	if v := c.orig.GetName("Max-Breadth"); v != nil {
+	if v := c.orig.Get(sip.HMaxBreadth); v != nil {
 		if n, err := strconv.Atoi(string(v)); err == nil && n >= 0 {
 			return n
 		}
@@ -225,7 +240,7 @@ func (b *branch) try(m *sip.Message) {
 		b.hop++
 		m = b.c.orig.Clone()
 	}
-	b.fail(b.goneCode(), nil)
+	b.fail(b.goneCode())
 }
 
 // open dials on a goroutine of its own; the context's lock is not held meanwhile.
@@ -239,7 +254,7 @@ func (b *branch) open(m *sip.Message, h sip.Hop) {
 	switch {
 	case b.done:
 	case b.cancel || c.over:
-		b.fail(487, nil)
+		b.fail(487)
 	case err == nil && b.transmit(m, f):
 		return
 	default:
@@ -261,9 +276,10 @@ func (b *branch) send(m *sip.Message, f sip.Flow) {
 	if b.transmit(m, f) {
 		return
 	}
-	b.fail(b.goneCode(), m)
+	b.fail(b.goneCode())
 	if b.c.orig == nil {
-		b.c.answerFor(m, b.c.best.code)
+		m.PopFirst(sip.HVia) // ours
+		b.c.answer(m, b.c.best.upstream(), nil)
 	}
 }
 
@@ -288,12 +304,20 @@ func (b *branch) transmit(m *sip.Message, f sip.Flow) bool {
 }
 
 // fail books a branch's failure that no response brought.
-func (b *branch) fail(code int, _ *sip.Message) {
+func (b *branch) fail(code int) {
 	if b.done {
 		return
 	}
 	b.finish()
-	b.c.best.take(code, nil)
+	b.c.take(code, nil)
+}
+
+// take books the outcome of a branch.
+func (c *Context) take(code int, m *sip.Message) {
+	c.best.take(code, m)
+	if c.round == 0 || rank(code) < rank(c.round) {
+		c.round = code
+	}
 }
 
 func (b *branch) finish() {
@@ -319,7 +343,8 @@ func (b *branch) Response(t *transaction.Client, m *sip.Message) {
 		if b.limit != 0 {
 			b.limit = clock.Mono() + int64(c.p.timerC) // RFC 3261 §16.7 step 2; the wheel looks again when it fires
 		}
-		if c.final == 0 && !c.over {
+		// RFC 4320 §4.1: nobody but who invites is told
+		if c.final == 0 && !c.over && !b.done && c.server.Method() == sip.INVITE {
 			c.forward(b, code, m)
 		}
 	case code < 300:
@@ -351,7 +376,7 @@ func (b *branch) refused(code int, m *sip.Message) {
 	if b.done {
 		return
 	}
-	if code == 503 && b.hop+1 < len(b.target.Hops) && !b.cancel && c.final == 0 {
+	if code == 503 && b.another() && c.final == 0 {
 		b.hop++ // RFC 3263 §4.3
 		b.client = nil
 		b.try(c.orig.Clone())
@@ -366,13 +391,13 @@ func (b *branch) refused(code int, m *sip.Message) {
 		return
 	}
 	last := c.pending == 0 && c.next >= len(c.plan.Targets) && c.plan.More == nil
-	if last && c.best.code == 0 && code != 503 {
+	if last && c.best.code == 0 && code != 503 && !c.silent(code) {
 		c.final = code
 		c.forward(b, code, m)
 		c.stopRing()
 		return
 	}
-	c.best.take(code, m)
+	c.take(code, m)
 	if code >= 600 {
 		c.each((*branch).giveUp)
 		c.next = len(c.plan.Targets)
@@ -385,6 +410,14 @@ func (b *branch) refused(code int, m *sip.Message) {
 	c.advance()
 }
 
+// another says whether there is one more hop to try (RFC 3263 §4.3).
+func (b *branch) another() bool {
+	return b.target.Flow.Link == nil && b.hop+1 < len(b.target.Hops) && !b.cancel
+}
+
+// silent says that a status is not sent upstream at all (RFC 4320 §4.2).
+func (c *Context) silent(code int) bool { return code == 408 && c.server.Method() != sip.INVITE }
+
 // Failed implements transaction.ClientUser.
 func (b *branch) Failed(t *transaction.Client, err error) {
 	c := b.c
@@ -393,7 +426,7 @@ func (b *branch) Failed(t *transaction.Client, err error) {
 	if b.done || t != b.client {
 		return
 	}
-	if b.hop+1 < len(b.target.Hops) && !b.cancel && !b.rang && c.final == 0 && !c.over {
+	if b.another() && !b.rang && c.final == 0 && !c.over {
 		b.hop++
 		b.try(c.orig.Clone())
 		if !b.done {
@@ -407,7 +440,7 @@ func (b *branch) Failed(t *transaction.Client, err error) {
 		if b.cancel {
 			code = 487
 		}
-		b.fail(code, nil)
+		b.fail(code)
 	}
 	if c.orig == nil {
 		c.answerSent(t)
@@ -427,10 +460,6 @@ func (c *Context) answerSent(t *transaction.Client) {
 	c.answer(&m, c.best.upstream(), nil)
 }
 
-func (c *Context) answerFor(m *sip.Message, code int) {
-	c.answer(m, code, nil)
-}
-
 // sendBest ends the context with the best answer of all branches.
 func (c *Context) sendBest() {
 	c.stopRing()
@@ -438,7 +467,7 @@ func (c *Context) sendBest() {
 	if c.canceled && code != 200 && code < 600 {
 		code = 487
 	}
-	if c.best.m != nil && code == c.best.code {
+	if c.best.m != nil && code == c.best.code && !c.silent(code) {
 		m := c.best.m
 		c.best.challenge(m)
 		c.final = code
@@ -462,7 +491,8 @@ func (c *Context) pass(t *Target, code int, m *sip.Message) {
 }
 
 func (c *Context) stopRing() {
-	if c.plan.Ring > 0 {
+	if c.ringing {
+		c.ringing = false
 		c.p.wheel.Stop(&c.ring)
 	}
 }
@@ -489,7 +519,7 @@ func (c *Context) Cancelled(*transaction.Server) {
 	c.next = len(c.plan.Targets)
 	c.each((*branch).giveUp)
 	if c.orig != nil && c.pending == 0 && !c.held {
-		c.best.take(487, nil)
+		c.take(487, nil)
 		c.advance()
 	}
 }
@@ -538,7 +568,7 @@ func (c *Context) unanswered() {
 	c.each(func(b *branch) {
 		if !b.done {
 			b.giveUp()
-			b.fail(408, nil)
+			b.fail(408)
 		}
 	})
 	c.advance()

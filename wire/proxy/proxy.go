@@ -33,6 +33,7 @@ type Target struct {
 	Routes [][]byte           // Route values to push, the first one to visit first (Path, RFC 3327)
 	Group  int                // targets of one group ring together, groups follow each other upwards
 	Gone   int                // status when it cannot be reached; 0: 503
+	Ring   time.Duration      // how long it may ring; of a group the longest counts, 0: as the plan says
 	Edit   func(*sip.Message) // last change before the Via; may be nil
 	Ref    any                // the caller's own mark, shown to the Watcher
 }
@@ -43,8 +44,9 @@ type Plan struct {
 	Targets []Target // sorted by Group
 	// Record adds our Record-Route for the branch that leaves on down; nil: stay out.
 	Record func(m *sip.Message, up, down sip.Flow, t *Target)
-	// More is asked when every target has failed; code is the best answer so far. It
-	// gives further targets, or takes the request over (taken) and ends it by Finish.
+	// More is asked when every target has failed; code is the best answer of those tried
+	// since it was asked last. It gives further targets, or takes the request over (taken)
+	// and ends it by Finish.
 	More  func(c *Context, code int) (next []Target, taken bool)
 	Watch Watcher       // may be nil
 	Ring  time.Duration // how long one group may ring; 0: only timer C
