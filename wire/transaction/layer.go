@@ -18,7 +18,6 @@ package transaction
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"hash/maphash"
 	"sync/atomic"
@@ -79,7 +78,6 @@ type Layer struct {
 	signer Signer
 	seed   [2]maphash.Seed
 	mark   [8]byte
-	gen    atomic.Uint64
 
 	servers [shards]serverShard
 	clients [shards]clientShard
@@ -115,10 +113,9 @@ func New(c Config) *Layer {
 		l.sentBy = func(dst []byte, f sip.Flow) []byte { return f.Link.Info().Local.AppendTo(dst) }
 	}
 	l.seed = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-	var r [12]byte
+	var r [4]byte
 	rand.Read(r[:])
-	hex.Encode(l.mark[:], r[:4])
-	l.gen.Store(binary.LittleEndian.Uint64(r[4:]))
+	hex.Encode(l.mark[:], r[:])
 	for i := range l.servers {
 		l.servers[i].m = make(map[key]*Server)
 	}

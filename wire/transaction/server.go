@@ -82,6 +82,9 @@ func (l *Layer) Accept(m *sip.Message, u ServerUser) (s *Server, fresh bool) {
 	info := m.Flow.Link.Info()
 	s = &Server{l: l, key: k, user: u, flow: ReplyFlow(m), method: m.Method(), stream: info.Transport.Reliable()}
 	s.timer.Owner = s
+	if s.method == sip.INVITE {
+		s.state = proceeding
+	}
 	sh := &l.servers[k.a%shards]
 	sh.mu.Lock()
 	if old := sh.m[k]; old != nil {
@@ -92,7 +95,6 @@ func (l *Layer) Accept(m *sip.Message, u ServerUser) (s *Server, fresh bool) {
 	sh.mu.Unlock()
 	l.stats.servers.Add(1)
 	if s.method == sip.INVITE {
-		s.state = proceeding
 		l.stats.inviting.Add(1)
 	}
 	return s, true
