@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,11 +50,27 @@ func people(names ...string) town {
 // wire is a link that remembers what was sent.
 type wire struct {
 	info sip.LinkInfo
+	mu   sync.Mutex
 	sent []string
 }
 
-func (w *wire) Send(_ netip.AddrPort, b []byte) error { w.sent = append(w.sent, string(b)); return nil }
-func (w *wire) Info() *sip.LinkInfo                   { return &w.info }
+func (w *wire) Send(_ netip.AddrPort, b []byte) error {
+	w.mu.Lock()
+	w.sent = append(w.sent, string(b))
+	w.mu.Unlock()
+	return nil
+}
+
+func (w *wire) Info() *sip.LinkInfo { return &w.info }
+
+// take gives what was sent and forgets it.
+func (w *wire) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.sent
+	w.sent = nil
+	return s
+}
 
 // desk is a gate with a role "frontend" that answers 200 to all it is handed.
 type desk struct {
@@ -101,16 +118,17 @@ func (d *desk) request(method, uri, from string, lines ...string) string {
 // ask hands text to the gate and gives the answer's status, 0 for silence, and text.
 func (d *desk) ask(text string) (int, string) {
 	d.t.Helper()
-	d.link.sent = nil
+	d.link.take()
 	m := new(sip.Message)
 	is.NoErr(d.t, m.Parse(append(make([]byte, 0, len(text)+2048), text...)), text)
 	m.Flow, m.At = sip.Flow{Link: d.link, Remote: d.from}, d.now
 	m.StampVia()
 	d.g.receive(m)
-	for i := len(d.link.sent) - 1; i >= 0; i-- {
+	sent := d.link.take()
+	for i := len(sent) - 1; i >= 0; i-- {
 		var code int
-		if n, _ := fmt.Sscanf(d.link.sent[i], "SIP/2.0 %d", &code); n == 1 {
-			return code, d.link.sent[i]
+		if n, _ := fmt.Sscanf(sent[i], "SIP/2.0 %d", &code); n == 1 {
+			return code, sent[i]
 		}
 	}
 	return 0, ""

@@ -189,6 +189,10 @@ func TestBannedIsCheap(t *testing.T) {
 	text := []byte(d.request("REGISTER", "sip:x.test", "alice"))
 	buf := make([]byte, 0, len(text)+2048)
 	m := new(sip.Message)
+	if raceDetector {
+		t.Log("not counted: the race detector makes sync.Pool forget")
+		return
+	}
 	n := testing.AllocsPerRun(100, func() {
 		if err := m.Parse(append(buf[:0], text...)); err != nil {
 			t.Fatal(err)
@@ -197,5 +201,5 @@ func TestBannedIsCheap(t *testing.T) {
 		d.g.receive(m)
 	})
 	is.Equal(t, n, 0.0)
-	is.Equal(t, len(d.link.sent), 0)
+	is.Equal(t, len(d.link.take()), 0)
 }

@@ -206,5 +206,5 @@ func TestRegisterGarbage(t *testing.T) {
 		is.Equal(t, m.out, n)
 	}) / n
 	t.Log("allocations per REGISTER:", fmt.Sprintf("%.3f", per))
-	is.True(t, per < 0.1, "the path leaves garbage", fmt.Sprint(per))
+	is.True(t, raceDetector || per < 0.1, "the path leaves garbage", fmt.Sprint(per))
 }
