@@ -20,8 +20,7 @@ func TestRefusals(t *testing.T) {
 	secret("never-my-password")
 	r := openRaw(t, l.addr("sip"))
 	for _, who := range []account{{"alice@example.test", "never-my-password"}, {"nobody@example.test", "never-my-password"}} {
-		answer := r.as(t, who, 5*time.Second, "REGISTER", "sip:example.test", "sip:"+who.address,
-			fmt.Sprintf("Contact: <sip:x@127.0.0.1:%d>", r.port()))
+		answer := r.as(t, who, 5*time.Second, ask{"REGISTER", "sip:example.test", "sip:" + who.address, []string{fmt.Sprintf("Contact: <sip:x@127.0.0.1:%d>", r.port())}})
 		if c := status(answer); c != 401 && c != 403 {
 			t.Errorf("%s: status %d", who.address, c)
 		}

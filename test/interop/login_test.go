@@ -22,11 +22,18 @@ func (l *lab) account(user string) account {
 	return account{user + "@" + l.Domain, l.password(user)}
 }
 
+// ask is a request; more are whole header lines, and the body behind "\r\n".
+type ask struct {
+	method, uri, to string
+	more            []string
+}
+
 // as sends a request as somebody: again with credentials when asked for them. A
 // lost answer is waited for by sending again, as RFC 3261 §17.1.2 has it. It gives
 // the final response, or "" after d.
-func (r *raw) as(t testing.TB, who account, d time.Duration, method, uri, to string, more ...string) string {
+func (r *raw) as(t testing.TB, who account, d time.Duration, q ask) string {
 	t.Helper()
+	method, uri, to, more := q.method, q.uri, q.to, q.more
 	id := fmt.Sprintf("Call-ID: a%d-%d@test", serial.Add(1), r.port())
 	first := r.request(method, uri, "sip:"+who.address, to, append(more, id, "CSeq: 1 "+method)...)
 	answer := r.persist(t, first, d)
@@ -126,8 +133,7 @@ func (r *raw) register(t testing.TB, who account, seconds int) {
 	t.Helper()
 	_, host, _ := strings.Cut(who.address, "@")
 	user, _, _ := strings.Cut(who.address, "@")
-	answer := r.as(t, who, 10*time.Second, "REGISTER", "sip:"+host, "sip:"+who.address,
-		fmt.Sprintf("Contact: <sip:%s@127.0.0.1:%d>", user, r.port()), fmt.Sprintf("Expires: %d", seconds))
+	answer := r.as(t, who, 10*time.Second, ask{"REGISTER", "sip:" + host, "sip:" + who.address, []string{fmt.Sprintf("Contact: <sip:%s@127.0.0.1:%d>", user, r.port()), fmt.Sprintf("Expires: %d", seconds)}})
 	if status(answer) != 200 {
 		t.Fatalf("%s cannot register:\n%s", who.address, answer)
 	}
@@ -141,7 +147,7 @@ func fresh(t testing.TB) *lab {
 	r := openRaw(t, l.addr("sip"))
 	for _, u := range []string{"alice", "bob", "carol", "dave"} {
 		who := l.account(u)
-		answer := r.as(t, who, 10*time.Second, "REGISTER", "sip:"+l.Domain, "sip:"+who.address, "Contact: *", "Expires: 0")
+		answer := r.as(t, who, 10*time.Second, ask{"REGISTER", "sip:" + l.Domain, "sip:" + who.address, []string{"Contact: *", "Expires: 0"}})
 		if status(answer) != 200 {
 			t.Fatalf("%s cannot be unregistered:\n%s", u, answer)
 		}

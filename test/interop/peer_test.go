@@ -96,8 +96,7 @@ func TestKamailioFailover(t *testing.T) {
 	there := phone{address: "erna@peer.test", password: "x", server: kamailio, transport: "tcp", codec: pcmu, tone: 1500}
 	erna := startBaresip(t, there).registered(t)
 	alice := openRaw(t, l.addr("sip"))
-	answer := alice.as(t, l.account("alice"), 10*time.Second, "MESSAGE", "sip:erna@peer.test", "sip:erna@peer.test",
-		"Content-Type: text/plain", "\r\nfound by DNS")
+	answer := alice.as(t, l.account("alice"), 10*time.Second, ask{"MESSAGE", "sip:erna@peer.test", "sip:erna@peer.test", []string{"Content-Type: text/plain", "\r\nfound by DNS"}})
 	is.Equal(t, status(answer), 200, answer)
 	erna.reads(t, "sip:alice@"+l.Domain, "found by DNS")
 }
@@ -108,15 +107,15 @@ func TestSipsak(t *testing.T) {
 	l := fresh(t)
 	secret(l.password("carol"))
 	port := fmt.Sprint(l.Ports["sip"])
-	ask := func(args ...string) {
+	sipsak := func(args ...string) {
 		t.Helper()
 		out, status := run(t, 20*time.Second, "sipsak", append([]string{"-vv", "-r", port}, args...)...)
 		if status != 0 {
 			t.Errorf("sipsak %v: exit %d\n%s", args[:2], status, out)
 		}
 	}
-	ask("-p", "127.0.0.1", "-s", "sip:"+l.Domain)
-	ask("-U", "-u", "carol", "-a", l.password("carol"), "-C", "sip:carol@127.0.0.1:9", "-x", "300", "-p", "127.0.0.1", "-s", "sip:carol@"+l.Domain)
+	sipsak("-p", "127.0.0.1", "-s", "sip:"+l.Domain)
+	sipsak("-U", "-u", "carol", "-a", l.password("carol"), "-C", "sip:carol@127.0.0.1:9", "-x", "300", "-p", "127.0.0.1", "-s", "sip:carol@"+l.Domain)
 	out, _ := l.command(t, "dump", "registrations")
 	is.True(t, strings.Contains(out, "carol@127.0.0.1:9"), "carol is not registered: "+out)
 	carol := openRaw(t, l.addr("sip"))
@@ -130,7 +129,7 @@ func TestSipsak(t *testing.T) {
 	// Debian's sipsak -M dies by itself on its command line; a message from a file goes.
 	file := filepath.Join(t.TempDir(), "message")
 	is.NoErr(t, os.WriteFile(file, fmt.Appendf(nil, sipsakMessage, l.Domain, carol.port()), 0o600))
-	ask("-f", file, "-u", "alice", "-a", l.password("alice"), "-p", "127.0.0.1", "-s", "sip:carol@"+l.Domain)
+	sipsak("-f", file, "-u", "alice", "-a", l.password("alice"), "-p", "127.0.0.1", "-s", "sip:carol@"+l.Domain)
 	if m := <-done; !strings.Contains(m, "hello from sipsak") {
 		t.Errorf("carol got\n%s", m)
 	}

@@ -69,8 +69,7 @@ func TestPostgres(t *testing.T) {
 	is.Equal(t, code, 0, out)
 	is.True(t, strings.Contains(out, "carol@example.test"), out)
 	alice := openRaw(t, l.addr("sip"))
-	answer := alice.as(t, l.account("alice"), 10*time.Second, "MESSAGE", "sip:bob@"+l.Domain, "sip:bob@"+l.Domain,
-		"Content-Type: text/plain", "\r\nkept by PostgreSQL")
+	answer := alice.as(t, l.account("alice"), 10*time.Second, ask{"MESSAGE", "sip:bob@" + l.Domain, "sip:bob@" + l.Domain, []string{"Content-Type: text/plain", "\r\nkept by PostgreSQL"}})
 	is.Equal(t, status(answer), 202, answer)
 	l.signal(syscall.SIGKILL)
 	<-l.done

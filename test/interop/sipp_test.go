@@ -59,10 +59,7 @@ func (r *runningSipp) finish(t *testing.T) {
 // TestSipp: sipp plays both sides; each scenario says in its head what it is.
 func TestSipp(t *testing.T) {
 	need(t, "sipp")
-	for _, c := range []struct {
-		name, caller, callee string
-		calls, rate          int
-	}{
+	for _, c := range []pair{
 		{"basic call", "call_uac", "call_uas", 100, 50},
 		{"late BYE", "latebye_uac", "latebye_uas", 20, 20},
 		{"CANCEL", "cancel_uac", "cancel_uas", 20, 20},
@@ -70,18 +67,24 @@ func TestSipp(t *testing.T) {
 		{"lossy line", "lossy_uac", "call_uas", 50, 50},
 		{"MESSAGE", "message_uac", "message_uas", 100, 50},
 	} {
-		t.Run(c.name, func(t *testing.T) { sippPair(t, fresh(t), c.caller, c.callee, c.calls, c.rate) })
+		t.Run(c.name, func(t *testing.T) { c.run(t, fresh(t)) })
 	}
 }
 
-func sippPair(t *testing.T, l *lab, caller, callee string, calls, rate int) {
+// pair is a scenario for each side.
+type pair struct {
+	name, caller, callee string
+	calls, rate          int
+}
+
+func (c pair) run(t *testing.T, l *lab) {
 	base := ports(t, 16) // a sipp takes SIP, control, and four for media
 	bob := sipp{scenario: "register", user: "bob", peer: "bob", calls: 1, port: base}
 	runSipp(t, l, bob)
-	bob.scenario, bob.calls = callee, calls
+	bob.scenario, bob.calls = c.callee, c.calls
 	uas := startSipp(t, l, bob)
 	time.Sleep(300 * time.Millisecond)
-	runSipp(t, l, sipp{scenario: caller, user: "alice", peer: "bob", calls: calls, rate: rate, port: base + 8})
+	runSipp(t, l, sipp{scenario: c.caller, user: "alice", peer: "bob", calls: c.calls, rate: c.rate, port: base + 8})
 	uas.finish(t)
 }
 
