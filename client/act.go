@@ -17,7 +17,7 @@ func (k *Client) uri(to string) string {
 	case strings.Contains(to, ":") && !strings.HasPrefix(to, "["):
 		return to
 	case !strings.Contains(to, "@"):
-		_, domain, _ := strings.Cut(k.c.Address, "@")
+		_, domain, _ := strings.Cut(k.Address(), "@")
 		return "sip:" + to + "@" + domain
 	}
 	return "sip:" + to
@@ -73,7 +73,7 @@ func (k *Client) Do(ctx context.Context, m *sip.Message) (*sip.Message, error) {
 	case r := <-done:
 		return r.m, r.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s from %s: %w", m.MethodName(), k.c.Address, ctx.Err())
+		return nil, fmt.Errorf("%s from %s: %w", m.MethodName(), k.Address(), ctx.Err())
 	}
 }
 
@@ -99,7 +99,7 @@ func (k *Client) code(m *sip.Message, err error) (int, error) {
 // Publish publishes a state of ours. etag is what an earlier answer gave, "" at first; the
 // new one comes back. RFC 3903
 func (k *Client) Publish(ctx context.Context, event, contentType string, body []byte, etag string) (code int, newTag string, err error) {
-	m := k.Ask("PUBLISH", k.c.Address)
+	m := k.Ask("PUBLISH", k.Address())
 	m.Set(sip.HEvent, []byte(event))
 	m.Set(sip.HExpires, strconv.AppendInt(nil, int64(k.c.Expires/time.Second), 10))
 	if etag != "" {

@@ -11,8 +11,9 @@ import (
 // credentials remembers the last challenge of each kind, so that most requests go out with
 // an answer at once. RFC 7616 §3.4: the count grows with each use of a nonce.
 type credentials struct {
-	mu   sync.Mutex
-	last map[sip.Header]*challenge // by the header that the answer goes into
+	mu                sync.Mutex
+	address, password string
+	last              map[sip.Header]*challenge // by the header that the answer goes into
 }
 
 type challenge struct {
@@ -28,7 +29,10 @@ func (k *Client) authorize(req, resp *sip.Message, try int) bool {
 	if resp.StatusCode() == 407 {
 		from, to = sip.HProxyAuthenticate, sip.HProxyAuthorization
 	}
-	if k.c.Password == "" {
+	k.creds.mu.Lock()
+	none := k.creds.password == ""
+	k.creds.mu.Unlock()
+	if none {
 		return false
 	}
 	for name, v := range resp.Fields() {
@@ -62,9 +66,9 @@ func (k *Client) answer(req *sip.Message, to sip.Header) bool {
 		return false
 	}
 	c.used++
-	value, nc := c.value, c.used
+	value, nc, password := c.value, c.used, k.creds.password
 	k.creds.mu.Unlock()
-	a, err := gss.Answer(value, gss.Login{User: k.c.Login, Password: k.c.Password, Method: string(req.MethodName()),
+	a, err := gss.Answer(value, gss.Login{User: k.c.Login, Password: password, Method: string(req.MethodName()),
 		URI: string(req.RequestURI()), NC: nc, CNonce: token(), Body: req.Body()})
 	if err != nil {
 		return false
@@ -86,13 +90,24 @@ func (k *Client) Forget() {
 	k.creds.mu.Unlock()
 }
 
-// SetPassword changes the password that challenges are answered with. Not while requests
-// are under way.
+// SetPassword changes the password that challenges are answered with.
 func (k *Client) SetPassword(p string) {
-	k.c.Password = p
-	k.Forget()
+	k.creds.mu.Lock()
+	defer k.creds.mu.Unlock()
+	k.creds.password, k.creds.last = p, nil
 }
 
 // SetAddress makes the client speak for another address, as somebody who lies would; the
-// login stays. Not while requests are under way.
-func (k *Client) SetAddress(a string) { k.c.Address = strings.TrimPrefix(a, "sip:") }
+// login stays.
+func (k *Client) SetAddress(a string) {
+	k.creds.mu.Lock()
+	defer k.creds.mu.Unlock()
+	k.creds.address = strings.TrimPrefix(a, "sip:")
+}
+
+// Address is the person's address.
+func (k *Client) Address() string {
+	k.creds.mu.Lock()
+	defer k.creds.mu.Unlock()
+	return k.creds.address
+}

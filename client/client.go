@@ -118,6 +118,7 @@ func New(c Config) (*Client, error) {
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
 	}
+	k.creds.address, k.creds.password = c.Address, c.Password
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	wheel := c.Wheel
 	if wheel == nil {
@@ -157,7 +158,7 @@ func (k *Client) spawn(f func()) {
 	}()
 }
 
-func (k *Client) panicked(v any) { k.log.Error("panic in a call", "user", k.c.Address, "err", v) }
+func (k *Client) panicked(v any) { k.log.Error("panic in a call", "user", k.Address(), "err", v) }
 
 // Close ends everything at once, without a word to anybody.
 func (k *Client) Close() {
@@ -186,7 +187,7 @@ func (k *Client) listen() error {
 	any := sip.Hop{Transport: sip.UDP, Addr: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 	k.spawn(func() {
 		if err := k.tr.ServePacket(k.ctx, pc, sip.LinkInfo{Door: "client"}); err != nil {
-			k.log.Error("client socket ended", "user", k.c.Address, "err", err)
+			k.log.Error("client socket ended", "user", k.Address(), "err", err)
 		}
 	})
 	return k.await(any)
@@ -339,7 +340,7 @@ func (k *Client) sentBy(dst []byte, f sip.Flow) []byte {
 
 // contact gives our Contact on a flow, brackets included.
 func (k *Client) contact(f sip.Flow) string {
-	user, _, _ := strings.Cut(k.c.Address, "@")
+	user, _, _ := strings.Cut(k.Address(), "@")
 	s := "<sip:" + user + "@" + string(k.sentBy(nil, f))
 	switch t := f.Link.Info().Transport; t {
 	case sip.UDP:
@@ -357,13 +358,10 @@ func (k *Client) contact(f sip.Flow) string {
 // From is our address as it stands in From.
 func (k *Client) From() string {
 	if k.c.Name == "" {
-		return "<sip:" + k.c.Address + ">"
+		return "<sip:" + k.Address() + ">"
 	}
-	return string(sip.AppendQuoted(nil, k.c.Name)) + " <sip:" + k.c.Address + ">"
+	return string(sip.AppendQuoted(nil, k.c.Name)) + " <sip:" + k.Address() + ">"
 }
-
-// Address is the person's address.
-func (k *Client) Address() string { return k.c.Address }
 
 // Agent gives the user agent core below, for what Client has no method for.
 func (k *Client) Agent() *dialog.Agent { return k.agent }

@@ -83,9 +83,9 @@ func (r *registration) halt() {
 
 func (r *registration) request() *sip.Message {
 	k := r.k
-	_, domain, _ := strings.Cut(k.c.Address, "@")
+	_, domain, _ := strings.Cut(k.Address(), "@")
 	m := k.request("REGISTER", "sip:"+domain)
-	m.Set(sip.HTo, []byte("<sip:"+k.c.Address+">"))
+	m.Set(sip.HTo, []byte("<sip:"+k.Address()+">"))
 	m.Set(sip.HCallID, []byte(r.callID))
 	r.mu.Lock()
 	r.seq += 4 // room for tries with credentials, which count on by themselves
@@ -107,7 +107,7 @@ func (r *registration) send(ctx context.Context, d time.Duration) (int, error) {
 	m := r.request()
 	f, err := k.flow(m)
 	if err != nil {
-		return 0, fmt.Errorf("register %s: %w", k.c.Address, err)
+		return 0, fmt.Errorf("register %s: %w", k.Address(), err)
 	}
 	secs := max(0, int64(d/time.Second))
 	if d < 0 {
@@ -119,7 +119,7 @@ func (r *registration) send(ctx context.Context, d time.Duration) (int, error) {
 	m.Set(sip.HExpires, strconv.AppendInt(nil, secs, 10))
 	resp, err := k.Do(ctx, m)
 	if err != nil {
-		return 0, fmt.Errorf("register %s: %w", k.c.Address, err)
+		return 0, fmt.Errorf("register %s: %w", k.Address(), err)
 	}
 	code := resp.StatusCode()
 	if code == 423 { // RFC 3261 §10.2.8

@@ -111,7 +111,7 @@ func (k *Client) Wait(ctx context.Context, n int, match func(Seen) bool) (Seen, 
 func (k *Client) Saw(ctx context.Context, n int, what string) (Seen, error) {
 	s, err := k.Wait(ctx, n, func(s Seen) bool { return s.What == what })
 	if err != nil {
-		return s, fmt.Errorf("%s waits for %s, saw %v: %w", k.c.Address, what, k.Since(n), err)
+		return s, fmt.Errorf("%s waits for %s, saw %v: %w", k.Address(), what, k.Since(n), err)
 	}
 	return s, nil
 }

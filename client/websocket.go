@@ -51,7 +51,7 @@ func (k *Client) connectWeb(ctx context.Context, hop sip.Hop) (sip.Flow, error) 
 	}
 	k.spawn(func() {
 		err := k.tr.ServeConn(k.ctx, w, in)
-		k.log.Debug("websocket ended", "user", k.c.Address, "err", err)
+		k.log.Debug("websocket ended", "user", k.Address(), "err", err)
 	})
 	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		hop.Addr = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
