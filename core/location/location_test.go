@@ -175,6 +175,18 @@ func TestCap(t *testing.T) {
 	is.Equal(t, tab.Count(), 8)
 }
 
+func TestPrune(t *testing.T) {
+	h := &hand{}
+	tab := open(t, h)
+	for _, a := range []string{"a@x", "b@x", "c@x"} {
+		_, _, err := tab.Register(h.update(a, "1", 1, contact("sip:1@x", 60), contact("sip:2@x", 60)), nil, 0)
+		is.NoErr(t, err)
+	}
+	is.Equal(t, tab.Prune(func(aor []byte) bool { return string(aor) != "b@x" }), 2)
+	is.Equal(t, tab.Count(), 4)
+	is.Equal(t, contacts(tab, "b@x", h.now), "")
+}
+
 func TestQ(t *testing.T) {
 	h := &hand{}
 	tab := open(t, h)

@@ -103,6 +103,29 @@ func (t *Table) RemoveAll(aor []byte) int {
 	return len(gone)
 }
 
+// Prune drops every binding whose address keep refuses and says how many there were.
+// keep is called with a shard locked: it must be quick and not come back here.
+func (t *Table) Prune(keep func(aor []byte) bool) (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		var gone []Binding
+		s.mu.Lock()
+		for c := range s.chunks {
+			for k := range s.chunks[c] {
+				if r := &s.chunks[c][k]; r.flags&used != 0 && !keep(r.aor()) {
+					gone = append(gone, r.binding())
+					s.dropLocked(uint32(c*chunkLen + k + 1))
+				}
+			}
+		}
+		s.mu.Unlock()
+		t.count.Add(int64(-len(gone)))
+		t.tell(gone, Dropped)
+		n += len(gone)
+	}
+	return n
+}
+
 // expire drops what ran out in the shards from to to.
 func (t *Table) expire(from, to int, now int64) {
 	for i := from; i < to; i++ {

@@ -17,6 +17,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -223,6 +225,13 @@ func (b *Box) mark(ctx context.Context, m Message, fact bool) error {
 		return fmt.Errorf("mark a message as delivered: %w", err)
 	}
 	return nil
+}
+
+// Accounts lists those for whom something waits.
+func (b *Box) Accounts() []int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.n))
 }
 
 // Forget drops everything that waits for an account, say because it was removed.

@@ -58,7 +58,9 @@ func TestOnceAndInOrder(t *testing.T) {
 	is.NoErr(t, err)
 	is.True(t, !fresh, "sent again after its delivery")
 	is.Equal(t, texts(t, b), []string{"text 2", "text 3"})
+	is.Equal(t, b.Accounts(), []int64{7})
 	is.NoErr(t, b.Forget(ctx, 7))
+	is.Equal(t, len(b.Accounts()), 0)
 	is.Equal(t, b.Waiting(7), 0)
 }
 

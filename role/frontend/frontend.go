@@ -176,9 +176,10 @@ func (f *role) gone(b location.Binding, why location.Reason) {
 	f.h.Log.Debug("registration ended", "user", string(b.AOR), "why", why)
 }
 
-// sweep ends calls that nobody ended.
+// sweep ends what is left of people who were removed, barred or moved, and calls that
+// nobody ended.
 func (f *role) sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {
 		select {
@@ -186,6 +187,22 @@ func (f *role) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 			f.endLost()
+			f.prune(ctx)
+		}
+	}
+}
+
+func (f *role) prune(ctx context.Context) {
+	f.gate.Locations().Prune(func(aor []byte) bool {
+		a := f.h.Users.ByAddress(aor)
+		return a != nil && !a.Disabled && f.homeHere(a) && len(aor) == len(a.Address)
+	})
+	for _, id := range f.box.Accounts() {
+		if f.h.Users.ByID(id) != nil {
+			continue
+		}
+		if err := f.box.Forget(ctx, id); err != nil && ctx.Err() == nil {
+			f.h.Log.Warn("messages of a removed account are still there", "err", err)
 		}
 	}
 }

@@ -173,6 +173,21 @@ func TestRegisterWho(t *testing.T) {
 	is.Equal(t, string(d.gate.Locations().All(clock.Mono())[0].AOR), "u00001@bar.test", "the account's spelling")
 }
 
+// Who was barred, removed or moved is registered no longer.
+func TestPrune(t *testing.T) {
+	d := newDesk(t, nil)
+	for i := range 3 {
+		d.talk(strings.ReplaceAll(d.reg(fmt.Sprint("c", i), 1, contactA), "u00000", fmt.Sprintf("u%05d", i)))
+	}
+	d.prune(d.ctx)
+	is.Equal(t, d.gate.Locations().Count(), 3)
+	is.NoErr(t, d.users.SetDisabled(d.ctx, "u00000@bar.test", true))
+	is.NoErr(t, d.users.Move(d.ctx, "u00001@bar.test", "pool2.bar.test"))
+	is.NoErr(t, d.users.Remove(d.ctx, "u00002@bar.test"))
+	d.prune(d.ctx)
+	is.Equal(t, d.gate.Locations().Count(), 0)
+}
+
 // Where requests go: to the contact when the phone lives there, through the NAT else.
 func TestWayToPhone(t *testing.T) {
 	for _, c := range []struct{ contact, want string }{
