@@ -122,8 +122,10 @@ func (c *conn) consume(m *sip.Message, b []byte) ([]byte, error) {
 
 func (c *conn) deliver(m *sip.Message, b []byte, now int64) {
 	if !c.alias {
-		c.l.deliver(m, c.flow(), b, now)
-		c.findAlias(m)
+		c.l.handUp(m, c.flow(), b, now, func(m *sip.Message) {
+			c.findAlias(m) // whoever forwards m puts a Via of ours on top
+			c.l.c.Receive(m)
+		})
 		return
 	}
 	c.l.deliver(m, c.flow(), b, now)

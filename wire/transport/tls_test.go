@@ -210,6 +210,9 @@ func TestReuse(t *testing.T) {
 // A server that dials us asks with alias that we use its connection for its own address (RFC 5923 §8.2).
 func TestAlias(t *testing.T) {
 	r := newRig(t, Config{})
+	r.on(func(m *sip.Message) { // as one who forwards it
+		m.Prepend(sip.HVia, []byte("SIP/2.0/TLS a.test;branch=z9hG4bKx"))
+	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	is.NoErr(t, err)
 	defer ln.Close()
