@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"bytes"
+	"crypto/md5"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"fernamt/test/is"
+	"fernamt/wire/gss"
 	"fernamt/wire/sip"
 )
 
@@ -18,6 +21,7 @@ import (
 type memory struct {
 	next   func(b []byte) []byte              // appends the next datagram of the callers; nil: no more
 	answer func(b []byte, sent []byte) []byte // appends what the callees say to sent; nil: nothing
+	heard  func(b []byte)                     // sees what reaches the callers; may be nil
 	queue  [][]byte
 	free   [][]byte
 	out    int // responses that reached the callers
@@ -53,6 +57,9 @@ func (m *memory) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 func (m *memory) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if to != callee {
 		m.out++
+		if m.heard != nil {
+			m.heard(b)
+		}
 		return len(b), nil
 	}
 	var q []byte
@@ -101,6 +108,12 @@ func (s *stage) play(b testing.TB, n int, request func(dst []byte, i int) []byte
 		i++
 		return request(dst, i-1)
 	}
+	s.serve(m)
+	return m
+}
+
+// serve serves m until it has nothing more to say.
+func (s *stage) serve(m *memory) {
 	ended := make(chan error)
 	go func() {
 		ended <- s.gate.ServePacket(s.ctx, "frontend", m, sip.LinkInfo{ID: 1, Door: doorUDP})
@@ -108,7 +121,6 @@ func (s *stage) play(b testing.TB, n int, request func(dst []byte, i int) []byte
 	<-m.done
 	m.Close()
 	<-ended
-	return m
 }
 
 const users = 20000
@@ -187,6 +199,49 @@ func BenchmarkMessage(b *testing.B) {
 	m := s.play(b, b.N, message, fine)
 	b.StopTimer()
 	is.Equal(b, m.out, b.N)
+}
+
+// BenchmarkDigest is a pair: REGISTER, 401, REGISTER with an MD5 answer, 200.
+func BenchmarkDigest(b *testing.B) {
+	s := newStage(b, users, nil)
+	ha1 := make([]string, users)
+	for i := range ha1 {
+		ha1[i] = hex.EncodeToString(gss.HA1(gss.MD5, string(appendPadded([]byte("u"), i)), domain, "secret"))
+	}
+	sum := md5.Sum([]byte("REGISTER:sip:bar.test"))
+	ha2 := hex.EncodeToString(sum[:])
+	var nonce []byte
+	i := 0
+	m := newMemory()
+	m.heard = func(sent []byte) {
+		if at := bytes.Index(sent, []byte(`nonce="`)); at >= 0 {
+			nonce = append(nonce[:0], sent[at+7:at+47]...)
+		}
+	}
+	var room [256]byte
+	m.next = func(dst []byte) []byte {
+		if i == 2*b.N {
+			return nil
+		}
+		n, first := i/2, i%2 == 0
+		i++
+		dst = register(dst, n)
+		if first {
+			return dst
+		}
+		h := append(append(append(append(room[:0], ha1[n%users]...), ':'), nonce...), ":00000001:6b8b4567:auth:"...)
+		r := md5.Sum(append(h, ha2...))
+		dst = append(dst[:len(dst)-len("Content-Length: 0\r\n\r\n")], `Authorization: Digest username="u`...)
+		dst = append(appendPadded(dst, n%users), `",realm="bar.test",cnonce="6b8b4567",nc=00000001,qop=auth,uri="sip:bar.test",nonce="`...)
+		dst = append(append(dst, nonce...), `",response="`...)
+		return append(hex.AppendEncode(dst, r[:]), "\",algorithm=MD5\r\nContent-Length: 0\r\n\r\n"...)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	s.serve(m)
+	b.StopTimer()
+	is.Equal(b, m.out, 2*b.N)
+	is.Equal(b, s.gate.Locations().Count(), min(b.N, users))
 }
 
 // A REGISTER that a trusted address sends for people who are registered: how many
