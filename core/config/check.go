@@ -40,7 +40,7 @@ func (s *Settings) Fail(key string, err error) error { return s.fail(key, err.Er
 func (s *Settings) Line(key string) int { return s.lines[key] }
 
 func (s *Settings) check() error {
-	for _, f := range []func() error{s.checkDomains, s.checkOwn, s.checkLimits, s.checkPools, s.checkHosts, s.checkRoles} {
+	for _, f := range []func() error{s.checkDomains, s.checkOwn, s.checkSIP, s.checkLimits, s.checkPools, s.checkHosts, s.checkRoles} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -114,6 +114,21 @@ func AddrPort(text string, port uint16) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%q must be ADDRESS:PORT, as 192.0.2.1:9060", text)
 	}
 	return netip.AddrPort{}, fmt.Errorf("%q must be ADDRESS or ADDRESS:PORT, as 192.0.2.1", text)
+}
+
+func (s *Settings) checkSIP() error {
+	for _, a := range s.SIP.Digest {
+		if a != "SHA-256" && a != "MD5" {
+			return s.fail("sip.digest", fmt.Sprintf("%q is not known; known: \"SHA-256\", \"MD5\"", a))
+		}
+	}
+	if len(s.SIP.Digest) == 0 {
+		return s.fail("sip.digest", "must name one at least: \"SHA-256\", \"MD5\"")
+	}
+	if time.Duration(s.SIP.Pace) > 10*time.Millisecond {
+		return s.fail("sip.pace", "must be at most \"10ms\": every message waits that long")
+	}
+	return nil
 }
 
 func (s *Settings) checkLimits() error {

@@ -24,6 +24,7 @@ type Settings struct {
 	Log          Log           `toml:"log" doc:"What is logged, to standard error"`
 	Storage      Storage       `toml:"storage" doc:"Where accounts, messages and events are kept"`
 	DNS          DNS           `toml:"dns" doc:"How other domains are found (RFC 3263)"`
+	SIP          SIP           `toml:"sip" doc:"How this server speaks SIP"`
 	Limits       Limits        `toml:"limits" doc:"What one peer, and all together, may ask of this server"`
 	HEP          HEP           `toml:"hep" doc:"Copies of all SIP messages, secrets starred, for a HOMER server"`
 	Certificates []Certificate `toml:"certificate" doc:"Certificates for people outside; servers among themselves use the internal CA's"`
@@ -53,6 +54,12 @@ type Storage struct {
 type DNS struct {
 	Servers []string `toml:"servers" doc:"Resolvers as ADDRESS or ADDRESS:PORT; empty: those of /etc/resolv.conf"`
 	Timeout Duration `toml:"timeout" doc:"How long to wait for one answer"`
+}
+
+// SIP is about the protocol itself.
+type SIP struct {
+	Digest []string `toml:"digest" doc:"Digest algorithms offered, best first: SHA-256, MD5 (RFC 8760). Clients known to fail on two are asked for MD5 alone"`
+	Pace   Duration `toml:"pace" doc:"While datagrams come densely, how long to wait for several at once; saves processor time, costs that much latency; 0s: never"`
 }
 
 // Limits bounds what is asked of the server.
@@ -114,6 +121,7 @@ func Defaults() *Settings {
 	return &Settings{
 		Log: Log{Level: "info", Format: "text"},
 		DNS: DNS{Timeout: Duration(2 * time.Second)},
+		SIP: SIP{Digest: []string{"SHA-256", "MD5"}},
 		Limits: Limits{MessageHeader: 64 << 10, MessageBody: 1 << 20, Connections: 16384, ConnectionsPerAddress: 100,
 			HeaderTime: Duration(10 * time.Second), IdleTime: Duration(30 * time.Second),
 			AddressFailures: 30, UserFailures: 10, BanTime: Duration(10 * time.Minute), Transactions: 200000},

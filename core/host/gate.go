@@ -14,6 +14,7 @@ import (
 	"fernamt/core/config"
 	"fernamt/core/listen"
 	"fernamt/core/route"
+	"fernamt/wire/gss"
 	"fernamt/wire/locate"
 	"fernamt/wire/ports"
 	"fernamt/wire/sip"
@@ -23,9 +24,14 @@ import (
 // newGate makes the gate that every SIP request of this host passes.
 func (p *Program) newGate(h *Host, offset int) (*route.Gate, error) {
 	l := h.Settings.Limits
+	var offered []gss.Algorithm
+	for _, a := range h.Settings.SIP.Digest {
+		offered = append(offered, gss.Algorithm(a))
+	}
 	g, err := route.New(route.Config{
 		Name: h.Name, Domains: h.Settings.Domains, Hosts: p.topology(h.Settings, offset), Users: h.Users, Doors: h.Doors,
 		Finder: newFinder(h.Settings, h.Doors), Dir: h.Data,
+		Algorithms: offered, Pace: time.Duration(h.Settings.SIP.Pace),
 		Limits: route.Limits{PerAddress: l.RequestsPerAddress, UserFailures: l.UserFailures, AddrFailures: l.AddressFailures,
 			Ban: time.Duration(l.BanTime), Transactions: l.Transactions, Memory: uint64(l.Memory) << 20},
 		Transport: transport.Limits{Header: l.MessageHeader, Body: l.MessageBody, Connections: l.Connections,

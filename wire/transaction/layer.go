@@ -155,7 +155,9 @@ func (l *Layer) Receive(m *sip.Message) {
 func (l *Layer) request(m *sip.Message) {
 	via, err := m.Via()
 	if err != nil {
-		return // nowhere to answer to
+		k := l.serverKey(m, &via)
+		l.Reply(m, 400, appendHex(nil, k.b, 16), nil) // to where it came from: the Via cannot be read
+		return
 	}
 	k := l.serverKey(m, &via)
 	s := l.server(k)
