@@ -30,7 +30,10 @@ FERNAMT_TEST_DIR=$PWD/bin/test
 export FERNAMT_TEST_DIR
 $GO test -race -vet=off -json -timeout 30m ./... 2>&1 | $GO run ./test/verdict bin/test |
 	tee bin/test/verdict | sed '$d'
-[ "$failed" -eq 0 ] || echo "and $failed checks before the tests failed"
+step record
+FERNAMT_RUN=$PWD/bin/test/test.json must $GO test -count=1 -run '^TestSeedRun$' ./test
+
+[ "$failed" -eq 0 ] || echo "and $failed checks beside the tests failed"
 step end
 # The closing line counts the failed checks too.
 tail -n 1 bin/test/verdict | awk -v f="$failed" '{ print $1 " passed, " $3 + f " failed"; exit ($3 + f > 0 || $2 != "passed,") }'

@@ -14,6 +14,7 @@ need sipsak sipsak
 need sipp sip-tester
 need kamailio kamailio
 need ip iproute2
+need openssl openssl
 need node nodejs
 need npm npm
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"

@@ -513,6 +513,10 @@ func (g *Gate) named(h sip.Hop) sip.Hop {
 	if h.Transport != sip.TLS {
 		return h
 	}
+	if _, own := g.scene.Load().own[h.Addr]; own && g.c.Name != "" {
+		h.Host = g.c.Name // another role's door in this process, maybe at an address of its own
+		return h
+	}
 	for i := range g.c.Hosts {
 		if g.c.Hosts[i].Addr == h.Addr.Addr() {
 			h.Host = g.c.Hosts[i].Name

@@ -48,6 +48,7 @@ type labInfo struct {
 	Web     string
 	Metrics string
 	Ports   map[string]int
+	Doors   map[string]string
 }
 
 // lab is a running server.
