@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"sort"
@@ -44,54 +45,111 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// events lists the facts: the exported structs of every events.go.
+// events lists the facts: the structs of every events.go that have a Kind.
 func events(root string) ([]byte, error) {
 	_, files, err := goFiles(root)
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	b.WriteString(madeBy + "# Events\n\nFacts in the past tense. Each is written to the log in the transaction that made it true, and read\nfrom there by position.\n")
+	b.WriteString(madeBy + "# Events\n\nFacts in the past tense. Each is written to the log in a transaction, with the change that it tells of\nwhere there is one, and read from there by position.\n")
 	for _, p := range sortedKeys(files) {
 		if filepath.Base(p) != "events.go" {
 			continue
 		}
-		for _, d := range files[p].Decls {
-			g, ok := d.(*ast.GenDecl)
-			if !ok || g.Tok != token.TYPE {
-				continue
-			}
-			for _, sp := range g.Specs {
-				writeFact(&b, files[p].Name.Name, g, sp.(*ast.TypeSpec))
+		structs, kinds := declared(files[p])
+		for _, kind := range sortedKeys(kinds) {
+			if t := structs[kinds[kind]]; t != nil {
+				fmt.Fprintf(&b, "\n## %s\n\n%s\n", kind, t.doc)
+				writeFields(&b, t.node, structs)
 			}
 		}
 	}
 	return b.Bytes(), nil
 }
 
-func writeFact(b *bytes.Buffer, pkg string, g *ast.GenDecl, ts *ast.TypeSpec) {
-	st, ok := ts.Type.(*ast.StructType)
-	if !ok || !ts.Name.IsExported() {
-		return
-	}
-	doc := ts.Doc
-	if doc == nil {
-		doc = g.Doc
-	}
-	fmt.Fprintf(b, "\n## %s.%s\n\n%s\n", pkg, ts.Name.Name, doc.Text())
-	if len(st.Fields.List) == 0 {
-		return
-	}
-	b.WriteString("| field | type | |\n|---|---|---|\n")
-	for _, f := range st.Fields.List {
-		for _, n := range f.Names {
-			about := f.Comment.Text()
-			if f.Doc != nil {
-				about = f.Doc.Text()
+type structType struct {
+	doc  string
+	node *ast.StructType
+}
+
+// declared gives a file's structs by name, and by its kind the name of each that has
+// a method Kind which returns a text.
+func declared(f *ast.File) (structs map[string]*structType, kinds map[string]string) {
+	structs, kinds = map[string]*structType{}, map[string]string{}
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.GenDecl:
+			for _, sp := range d.Specs {
+				ts, ok := sp.(*ast.TypeSpec)
+				if !ok {
+					continue
+				}
+				if st, ok := ts.Type.(*ast.StructType); ok {
+					doc := ts.Doc
+					if doc == nil {
+						doc = d.Doc
+					}
+					structs[ts.Name.Name] = &structType{doc.Text(), st}
+				}
 			}
-			fmt.Fprintf(b, "| %s | %s | %s |\n", n.Name, typeText(f.Type), strings.ReplaceAll(strings.TrimSpace(about), "\n", " "))
+		case *ast.FuncDecl:
+			if receiver, text := kindOf(d); text != "" {
+				kinds[text] = receiver
+			}
 		}
 	}
+	return structs, kinds
+}
+
+// kindOf reads func (Added) Kind() string { return "user.Added" }.
+func kindOf(d *ast.FuncDecl) (receiver, text string) {
+	if d.Name.Name != "Kind" || d.Recv == nil || d.Body == nil || len(d.Body.List) != 1 {
+		return "", ""
+	}
+	r, ok := d.Body.List[0].(*ast.ReturnStmt)
+	if !ok || len(r.Results) != 1 {
+		return "", ""
+	}
+	lit, ok := r.Results[0].(*ast.BasicLit)
+	if !ok {
+		return "", ""
+	}
+	text, _ = strconv.Unquote(lit.Value)
+	return typeText(d.Recv.List[0].Type), text
+}
+
+func writeFields(b *bytes.Buffer, st *ast.StructType, structs map[string]*structType) {
+	rows := fieldRows(st, structs)
+	if len(rows) > 0 {
+		b.WriteString("| field | type | |\n|---|---|---|\n" + strings.Join(rows, ""))
+	}
+}
+
+// fieldRows has a row for each field, under the name that it has in the log; an
+// embedded struct's fields stand in its place.
+func fieldRows(st *ast.StructType, structs map[string]*structType) (rows []string) {
+	for _, f := range st.Fields.List {
+		if len(f.Names) == 0 && structs[typeText(f.Type)] != nil {
+			rows = append(rows, fieldRows(structs[typeText(f.Type)].node, structs)...)
+			continue
+		}
+		about := f.Comment.Text()
+		if f.Doc != nil {
+			about = f.Doc.Text()
+		}
+		for _, n := range f.Names {
+			name := n.Name
+			if f.Tag != nil {
+				tag, _ := strconv.Unquote(f.Tag.Value)
+				if inLog, _, _ := strings.Cut(reflect.StructTag(tag).Get("json"), ","); inLog != "" {
+					name = inLog
+				}
+			}
+			rows = append(rows, fmt.Sprintf("| %s | %s | %s |\n", name, typeText(f.Type), strings.ReplaceAll(strings.TrimSpace(about), "\n", " ")))
+		}
+	}
+	return rows
 }
 
 func typeText(e ast.Expr) string {
