@@ -13,6 +13,7 @@ import (
 	"unicode/utf16"
 
 	"golang.org/x/crypto/argon2"
+	//lint:ignore SA1019 the NT hash is MD4, whatever is thought of it
 	"golang.org/x/crypto/md4"
 )
 
