@@ -7,7 +7,7 @@ import "sync"
 
 var sizes = [...]int{512, 1024, 2048, 4096}
 
-const keepPerSize = 4096 // free buffers kept per size; the rest is the collector's
+const keepPerSize = 256 // free buffers kept per size and shard, 120 MiB at most; the rest is the collector's
 
 type buffers struct {
 	mu   sync.Mutex

@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"fernamt/test/is"
@@ -45,4 +46,21 @@ func viaOf(text string) string {
 		}
 	}
 	return ""
+}
+
+// The callee sees the caller's Via. With it he must not call off what the caller asked for.
+func TestCancelFromElsewhere(t *testing.T) {
+	run(t, func(t *testing.T, d *desk) {
+		w := newWire(sip.UDP)
+		d.got = func(m *sip.Message) { d.l.Accept(m, d) }
+		d.l.Receive(request(t, w.flow(), "INVITE", ";branch=z9hG4bKx"))
+		d.told()
+		far := sip.Flow{Link: w, Remote: netip.MustParseAddrPort("127.0.0.3:5070")}
+		d.l.Receive(request(t, far, "CANCEL", ";branch=z9hG4bKx"))
+		is.Equal(t, fmt.Sprint(w.firsts()), "[SIP/2.0 481 Call/Transaction Does Not Exist]")
+		is.Equal(t, len(d.told()), 0, "nobody is told")
+		d.l.Receive(request(t, w.flow(), "CANCEL", ";branch=z9hG4bKx"))
+		is.Equal(t, fmt.Sprint(w.firsts()), "[SIP/2.0 200 OK]")
+		is.Equal(t, fmt.Sprint(d.told()), "[cancelled]")
+	})
 }

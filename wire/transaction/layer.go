@@ -180,7 +180,8 @@ func (l *Layer) request(m *sip.Message) {
 
 // cancelled answers a CANCEL (RFC 3261 §9.2) and tells the INVITE's user.
 func (l *Layer) cancelled(s *Server, m *sip.Message) {
-	if s == nil {
+	// RFC 3261 §22.1: only from where the INVITE came. The callee knows its Via as well.
+	if s == nil || s.flow.Remote.Addr() != m.Flow.Remote.Addr() {
 		l.Reply(m, 481, nil, nil)
 		return
 	}
