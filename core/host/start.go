@@ -56,7 +56,7 @@ func writeFile(name string, content []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(content); err == nil {
+	if _, err = f.Write(content); err == nil {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
