@@ -137,3 +137,29 @@ func TestNoBreadthLeft(t *testing.T) {
 		is.Equal(t, s.up.firsts(), "100 Trying | 440 Max-Breadth Exceeded", "RFC 5393 §5.3.3")
 	})
 }
+
+// The next hop is a strict router: RFC 3261 §16.6 step 6, and §16.12.1.2 for the example.
+func TestStrictRouterNext(t *testing.T) {
+	for _, c := range []struct{ routes, uri, want string }{
+		{"<sip:p2.test>, <sip:p3.test;lr>", "sip:p2.test", "Route: <sip:p3.test;lr>|Route: <sip:bob@10.0.0.0>"},
+		{"<sip:p2.test;transport=tcp>", "sip:p2.test;transport=tcp", "Route: <sip:bob@10.0.0.0>"},
+		{"<sip:p2.test;lr>", "sip:bob@10.0.0.0", "Route: <sip:p2.test;lr>"},
+		{"<sip:p2.test;lr=on>;x=y", "sip:bob@10.0.0.0", "Route: <sip:p2.test;lr=on>;x=y"},
+	} {
+		run(t, func(t *testing.T, s *site) {
+			ph := phones(s, 1)
+			m := request(t, s.up, "MESSAGE", 1)
+			m.Add(sip.HRoute, []byte(c.routes))
+			s.layer.Receive(m)
+			got := last(t, ph[0])
+			is.True(t, strings.HasPrefix(got, "MESSAGE "+c.uri+" SIP/2.0\r\n"), c.routes, got)
+			var routes []string
+			for _, l := range strings.Split(got, "\r\n") {
+				if strings.HasPrefix(l, "Route:") {
+					routes = append(routes, l)
+				}
+			}
+			is.Equal(t, strings.Join(routes, "|"), c.want)
+		})
+	}
+}

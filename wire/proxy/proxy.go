@@ -9,6 +9,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"hash/maphash"
 	"strconv"
@@ -164,9 +165,29 @@ func (p *Proxy) prepare(m *sip.Message, t *Target) {
 	for i := len(t.Routes) - 1; i >= 0; i-- {
 		m.Prepend(sip.HRoute, t.Routes[i])
 	}
+	if m.Has(sip.HRoute) {
+		strict(m)
+	}
 	if t.Edit != nil {
 		t.Edit(m)
 	}
+}
+
+// strict gives a strict router what it wants: itself in the Request-URI, the target at the
+// end of the Routes (RFC 3261 §16.6 step 6).
+func strict(m *sip.Message) {
+	a, err := sip.ParseAddress(m.First(sip.HRoute))
+	if err != nil {
+		return
+	}
+	if _, loose := a.URI.Param("lr"); loose {
+		return
+	}
+	next := bytes.Clone(a.RawURI)
+	last := append(append([]byte{'<'}, m.RequestURI()...), '>')
+	m.PopFirst(sip.HRoute)
+	m.Add(sip.HRoute, last)
+	m.SetRequestURI(next)
 }
 
 // loop hashes what must have changed when a request comes by a second time
