@@ -43,9 +43,10 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds, ours and Kamailio in turn")
 	secs := flag.Int("secs", 4, "seconds a run")
 	only := flag.String("only", "", "only loads whose name starts so")
+	extra := flag.String("settings", "", "lines to add to our settings, such as '[sip]\npace=\"200us\"'")
 	bin := flag.String("bin", "bin/fernamt", "our binary")
 	flag.Parse()
-	b := &bench{secs: *secs, bin: *bin}
+	b := &bench{secs: *secs, bin: *bin, extra: strings.ReplaceAll(*extra, `\n`, "\n")}
 	if err := b.run(*rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

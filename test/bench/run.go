@@ -26,9 +26,8 @@ const (
 )
 
 type bench struct {
-	dir, bin string
-	secs     int
-	phones   *exec.Cmd
+	dir, bin, extra string
+	secs            int
 }
 
 // server is a server under load.
@@ -75,15 +74,17 @@ func (b *bench) startOurs(auth bool) (*server, error) {
 	if out, err := exec.Command(b.bin, "quickstart", "bar.test", "--data", data, "--address", "127.0.0.1").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("quickstart: %w\n%s", err, out)
 	}
+	more := "\n" + b.extra + "\n"
 	if !auth {
-		f, err := os.OpenFile(filepath.Join(data, "fernamt.toml"), os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprint(f, "\n[frontend]\ntrusted = [\"127.0.0.1\"]\n")
-		if err := f.Close(); err != nil {
-			return nil, err
-		}
+		more += "[frontend]\ntrusted = [\"127.0.0.1\"]\n"
+	}
+	f, err := os.OpenFile(filepath.Join(data, "fernamt.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(f, more)
+	if err := f.Close(); err != nil {
+		return nil, err
 	}
 	if out, err := exec.Command(b.bin, "user", "import", filepath.Join(b.dir, "people.csv"), "--data", data).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("user import: %w\n%s", err, out)
