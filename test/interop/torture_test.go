@@ -32,7 +32,7 @@ func tortureTable() []torture {
 		{"rfc4475/badbranch", 400, 400, "the magic cookie and nothing behind it"},
 		{"rfc4475/baddate", 400, 400, "a Date that is not GMT"},
 		{"rfc4475/baddn", 400, 400, "a display name of more than tokens stands in quotes"},
-		{"rfc4475/badinv01", 0, 0, "empty elements in Via: nobody to answer"},
+		{"rfc4475/badinv01", 400, 400, "empty elements in Via and Contact; the answer goes to where it came from"},
 		{"rfc4475/badvers", 505, 505, "SIP/7.0"},
 		{"rfc4475/bcast", 0, 0, "a response to nothing of ours, whose next Via is a broadcast address"},
 		{"rfc4475/bext01", 420, who, "Proxy-Require names what we do not know; a stranger is asked first who it is"},

@@ -31,6 +31,7 @@ type run struct {
 	passed, failed, skipped int
 	text                    map[string]*strings.Builder // package and test → output
 	skips                   []string
+	broken                  map[string]bool // packages with a failed test
 	all                     strings.Builder
 }
 
@@ -45,7 +46,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	r := &run{ci: os.Getenv("CI") == "true", out: os.Stdout, text: map[string]*strings.Builder{}}
+	r := &run{ci: os.Getenv("CI") == "true", out: os.Stdout, text: map[string]*strings.Builder{}, broken: map[string]bool{}}
 	r.read(io.TeeReader(os.Stdin, record))
 	if err := record.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -97,8 +98,11 @@ func (r *run) ended(e event, key string) {
 	delete(r.text, key)
 	switch {
 	case e.Test == "" && e.Action == "fail":
-		r.failed++
-		fmt.Fprintf(r.out, "%sFAIL\t%s\t%.1fs\n", said, e.Package, e.Elapsed)
+		if !r.broken[e.Package] { // it does not build, or ended by itself
+			r.failed++
+			fmt.Fprint(r.out, said)
+		}
+		fmt.Fprintf(r.out, "FAIL\t%s\t%.1fs\n", e.Package, e.Elapsed)
 	case e.Test == "" && e.Action == "pass":
 		fmt.Fprintf(r.out, "ok  \t%s\t%.1fs\n", e.Package, e.Elapsed)
 	case e.Test == "":
@@ -109,6 +113,7 @@ func (r *run) ended(e event, key string) {
 		r.skips = append(r.skips, fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason(said)))
 	default:
 		r.failed++
+		r.broken[e.Package] = true
 		fmt.Fprintf(r.out, "--- FAIL: %s %s (%.1fs)\n%s", e.Package, e.Test, e.Elapsed, said)
 	}
 }

@@ -22,7 +22,7 @@ func judge(t *testing.T, ci bool, lines, secrets, serverLog string) (string, boo
 	is.NoErr(t, os.WriteFile(filepath.Join(dir, "secrets"), []byte(secrets), 0o600))
 	is.NoErr(t, os.WriteFile(filepath.Join(dir, "a.log"), []byte(serverLog), 0o600))
 	var out strings.Builder
-	r := &run{ci: ci, out: &out, text: map[string]*strings.Builder{}}
+	r := &run{ci: ci, out: &out, text: map[string]*strings.Builder{}, broken: map[string]bool{}}
 	r.read(strings.NewReader(lines))
 	r.secrets(dir)
 	ok := r.close()
@@ -41,6 +41,8 @@ func TestVerdict(t *testing.T) {
 		{"a secret in the output", log, "hello1\nhello\n", "", false, false, "too short"},
 		{"a secret in a server's log", log, "correct-horse\n", "x\ngot correct-horse\n", false, false, "stands in a.log, line 2"},
 		{"a failed test", `{"Action":"fail","Package":"p","Test":"TestC"}`, "correct-horse\n", "", false, false, "1 passed, 1 failed"},
+		{"a package with a failed test counts once", `{"Action":"fail","Package":"p","Test":"TestC"}
+{"Action":"fail","Package":"p"}`, "correct-horse\n", "", false, false, "1 passed, 1 failed"},
 		{"a package that does not build", `{"Action":"fail","Package":"p"}`, "", "", false, false, "1 passed, 1 failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
