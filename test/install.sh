@@ -38,7 +38,8 @@ if [ -n "$missing" ]; then
 fi
 
 js=test/interop/node
-if command -v npm >/dev/null 2>&1 && [ $js/package-lock.json -nt $js/node_modules/.package-lock.json ]; then
+done=$js/node_modules/.package-lock.json
+if command -v npm >/dev/null 2>&1 && { [ ! -e $done ] || [ $js/package-lock.json -nt $done ]; }; then
 	(cd $js && npm ci --no-audit --no-fund --silent) || exit 1
-	touch $js/node_modules/.package-lock.json
+	touch $done
 fi
