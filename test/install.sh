@@ -9,11 +9,12 @@ need() { # need COMMAND PACKAGE...
 }
 need gcc gcc libc6-dev
 need baresip baresip-core
-need linphonec linphone-cli
+need linphone-daemon linphone-cli
 need sipsak sipsak
 need sipp sip-tester
 need kamailio kamailio
 need ip iproute2
+need unshare util-linux
 need openssl openssl
 need node nodejs
 need npm npm
