@@ -23,6 +23,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,6 +118,7 @@ type scene struct {
 	locals   map[string]sip.Link       // role → link to it in this process
 	roleOf   map[uint64]string         // local link → role
 	dials    map[sip.Transport]string  // transport → door to dial through
+	packets  map[string]string         // role → its first door for UDP
 	apps     map[string]string         // "conf:focusfactory", "user@domain" → role
 	main     map[sip.Transport]netip.AddrPort
 	nextUDP  uint64
@@ -161,7 +163,9 @@ func New(c Config) (*Gate, error) {
 	g.layer = transport.New(transport.Config{Receive: g.receive, Dial: g.dial, Trace: c.Trace, Closed: g.closed,
 		Origins: c.Origins, Pace: c.Pace, Limits: c.Transport, Log: c.Log})
 	g.trans = transaction.New(transaction.Config{User: user{g}, Wheel: g.wheel, Timers: c.Timers, SentBy: g.sentBy, Signer: c.Signer})
-	g.proxy = proxy.New(proxy.Config{Layer: g.trans, Dialer: g.layer, Wheel: g.wheel})
+	g.wheel.Panicked = func(v any) { g.panicked("a timer panicked", v) }
+	g.proxy = proxy.New(proxy.Config{Layer: g.trans, Dialer: ways{g}, Wheel: g.wheel, Leaving: g.leaving,
+		Panicked: func(v any) { g.panicked("forwarding a request panicked", v) }})
 	return g, nil
 }
 
@@ -226,13 +230,27 @@ func (g *Gate) closed(id uint64) {
 	g.signed.forget(id)
 }
 
+// panicked books a panic that cost one request, on the goroutine and within the
+// deferred call that caught it.
+func (g *Gate) panicked(what string, v any) {
+	g.stats.panics.Add(1)
+	g.log.Error(what, "err", v, "stack", string(debug.Stack()))
+}
+
+// survive is for defer on a goroutine that works for one request.
+func (g *Gate) survive() {
+	if v := recover(); v != nil {
+		g.panicked("forwarding a request panicked", v)
+	}
+}
+
 // change replaces the scene by a changed copy.
 func (g *Gate) change(f func(s *scene)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old := g.scene.Load()
 	s := &scene{handlers: clone(old.handlers), doors: clone(old.doors), trusted: clone(old.trusted), own: clone(old.own),
-		locals: clone(old.locals), roleOf: clone(old.roleOf), dials: clone(old.dials), apps: clone(old.apps),
+		locals: clone(old.locals), roleOf: clone(old.roleOf), dials: clone(old.dials), packets: clone(old.packets), apps: clone(old.apps),
 		main: clone(old.main), nextUDP: old.nextUDP}
 	f(s)
 	for name, d := range s.doors {

@@ -357,6 +357,9 @@ func (g *Gate) admit(r *Request) error {
 		r.Remove(sip.HPAssertedIdentity)
 		r.RemoveName("Remote-Party-ID")
 	}
+	if r.Has(sip.HPPreferredIdentity) && r.From.How != Peer {
+		r.Remove(sip.HPPreferredIdentity) // it was for us (RFC 3325 §9.2)
+	}
 	if r.From.How == Dialog {
 		if r.Has(sip.HPAssertedIdentity) {
 			r.Remove(sip.HPAssertedIdentity)
@@ -372,7 +375,7 @@ func (g *Gate) admit(r *Request) error {
 
 // assert sets P-Asserted-Identity, unless the person asked to stay hidden (RFC 3323).
 func (g *Gate) assert(r *Request) {
-	if r.From.How < User || r.Has(sip.HPrivacy) && bytes.Contains(r.Get(sip.HPrivacy), []byte("id")) {
+	if r.From.How < User || hides(r.Message) {
 		return
 	}
 	if r.From.How == Trusted && r.Has(sip.HPAssertedIdentity) {
@@ -387,6 +390,37 @@ func (g *Gate) assert(r *Request) {
 	b = append(b, '>')
 	r.Set(sip.HPAssertedIdentity, b)
 	r.extra = b
+}
+
+// hides says whether somebody asked that who they are stays within the trust domain
+// (RFC 3325 §9.3).
+//
+//	Privacy: header;id
+func hides(m *sip.Message) bool {
+	if !m.Has(sip.HPrivacy) {
+		return false
+	}
+	for list := range m.Values(sip.HPrivacy) {
+		for v := range bytes.SplitSeq(list, []byte(";")) {
+			if bytes.EqualFold(bytes.TrimSpace(v), []byte("id")) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// leaving sees each message that goes out over f. Who asked to stay hidden is named to
+// servers of the topology alone (RFC 3325 §7).
+func (g *Gate) leaving(m *sip.Message, f sip.Flow) {
+	if !hides(m) {
+		return
+	}
+	if info := f.Link.Info(); info.Transport == sip.Local || g.isPeer(info) {
+		return
+	}
+	m.Remove(sip.HPAssertedIdentity)
+	m.RemoveName("Remote-Party-ID")
 }
 
 // inOwnName refuses a From that is none of the person's addresses, and a REGISTER for

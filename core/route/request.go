@@ -270,7 +270,7 @@ func (r *Request) Forward(plan *proxy.Plan) *proxy.Context {
 	g := r.gate
 	if r.Method() == sip.ACK {
 		for i := range plan.Targets[:min(1, len(plan.Targets))] {
-			g.passACK(r.Message, &plan.Targets[i])
+			g.passACK(r.Message, plan.Element, &plan.Targets[i])
 		}
 		return nil
 	}
@@ -288,6 +288,7 @@ func (r *Request) Forward(plan *proxy.Plan) *proxy.Context {
 	m, p := r.Clone(), *plan
 	p.Targets = append([]proxy.Target(nil), plan.Targets...)
 	go func() {
+		defer c.Survive(m)
 		ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
 		defer cancel()
 		g.locate(ctx, p.Targets, nextURI(m))
@@ -309,18 +310,19 @@ func nextURI(m *sip.Message) []byte {
 
 const lookupTime = 10 * time.Second
 
-func (g *Gate) passACK(m *sip.Message, t *proxy.Target) {
+func (g *Gate) passACK(m *sip.Message, element string, t *proxy.Target) {
 	if g.prepare(t, nextURI(m)) {
-		g.proxy.Pass(m, t)
+		g.proxy.Pass(m, element, t)
 		return
 	}
 	own, target := m.Clone(), *t
 	go func() {
+		defer g.survive()
 		ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
 		defer cancel()
 		list := []proxy.Target{target}
 		g.locate(ctx, list, nextURI(own))
-		g.proxy.Pass(own, &list[0])
+		g.proxy.Pass(own, element, &list[0])
 	}()
 }
 

@@ -567,7 +567,7 @@ func (g *Gate) Way(b *location.Binding) proxy.Target {
 	if t.Flow.Link == nil {
 		t.Flow = sip.Flow{}
 		if b.Over == sip.UDP && b.Flow.Remote.IsValid() { // since a restart
-			if f, ok := g.layer.Find(sip.Hop{Transport: sip.UDP, Addr: b.Flow.Remote}); ok {
+			if f, ok := g.find(registrar, sip.Hop{Transport: sip.UDP, Addr: b.Flow.Remote}); ok {
 				t.Flow = f
 			}
 		}

@@ -67,7 +67,7 @@ func (w wait) give(code int) {
 
 // Send sends a request of a role's own to a target and waits for the final status. It
 // may block: call it on a goroutine that may. m is not kept.
-func (g *Gate) Send(ctx context.Context, m *sip.Message, t proxy.Target) (code int, err error) {
+func (g *Gate) Send(ctx context.Context, role string, m *sip.Message, t proxy.Target) (code int, err error) {
 	if t.URI != nil {
 		m.SetRequestURI(t.URI)
 	}
@@ -80,10 +80,11 @@ func (g *Gate) Send(ctx context.Context, m *sip.Message, t proxy.Target) (code i
 		t = list[0]
 	}
 	if t.Flow.Link == nil {
-		if t.Flow, err = g.reach(ctx, t.Hops); err != nil {
+		if t.Flow, err = g.reach(ctx, role, t.Hops); err != nil {
 			return 0, err
 		}
 	}
+	g.leaving(m, t.Flow)
 	w := make(wait, 1)
 	c, err := g.trans.Request(m, t.Flow, 0, w)
 	if err != nil {
@@ -99,10 +100,10 @@ func (g *Gate) Send(ctx context.Context, m *sip.Message, t proxy.Target) (code i
 }
 
 // reach finds or opens the first way that can be had.
-func (g *Gate) reach(ctx context.Context, hops []sip.Hop) (f sip.Flow, err error) {
+func (g *Gate) reach(ctx context.Context, role string, hops []sip.Hop) (f sip.Flow, err error) {
 	err = sip.Status(480, "")
 	for _, h := range hops {
-		if f, ok := g.layer.Find(h); ok {
+		if f, ok := g.find(role, h); ok {
 			return f, nil
 		}
 		if f, err = g.layer.Dial(ctx, h); err == nil {

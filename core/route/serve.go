@@ -53,6 +53,9 @@ func (g *Gate) own(role, door string, via sip.Transport, a netip.AddrPort) {
 		if via != 0 && !s.main[via].IsValid() {
 			s.main[via] = a
 		}
+		if via == sip.UDP && s.packets[role] == "" {
+			s.packets[role] = door
+		}
 		for _, a := range list {
 			if _, ok := s.own[a]; !ok {
 				s.own[a] = role
@@ -191,6 +194,30 @@ func (g *Gate) DialThrough(p ports.Port) {
 			s.dials[t] = p.Name
 		}
 	})
+}
+
+// ways finds and opens ways for the proxy core.
+type ways struct{ g *Gate }
+
+// Find implements proxy.Dialer.
+func (w ways) Find(role string, hop sip.Hop) (sip.Flow, bool) { return w.g.find(role, hop) }
+
+// Dial implements proxy.Dialer.
+func (w ways) Dial(ctx context.Context, hop sip.Hop) (sip.Flow, error) {
+	return w.g.layer.Dial(ctx, hop)
+}
+
+// find gives an open way for a role. Datagrams leave by the role's own door: its
+// address stands in our Via and Record-Route, and there the other side comes back.
+func (g *Gate) find(role string, hop sip.Hop) (sip.Flow, bool) {
+	if hop.Transport == sip.UDP {
+		if door := g.scene.Load().packets[role]; door != "" {
+			if f, ok := g.layer.FindAt(door, hop); ok {
+				return f, true
+			}
+		}
+	}
+	return g.layer.Find(hop)
 }
 
 // dial opens a connection for the transport layer. A host of the topology proves its

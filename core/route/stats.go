@@ -13,6 +13,7 @@ type counters struct {
 	replies        [700]atomic.Uint64
 	challenges     atomic.Uint64
 	strayResponses atomic.Uint64
+	panics         atomic.Uint64
 }
 
 // Stats are numbers for metrics, as they are now.
@@ -27,6 +28,7 @@ type Stats struct {
 	Shed       uint64 // turned away by overload
 	Shedding   int    // share of new requests that is turned away now, 0 to 100
 	Stray      uint64 // responses that belong to nothing
+	Panics     uint64 // of timers and of requests' own goroutines; each cost one request
 	Bindings   int
 }
 
@@ -35,7 +37,7 @@ func (g *Gate) Stats() Stats {
 	s := Stats{Requests: map[string]uint64{}, Replies: map[int]uint64{}, Challenges: g.stats.challenges.Load(),
 		Failures: g.guard.count.failures.Load(), Banned: g.guard.count.banned.Load(), Scanners: g.guard.count.scanners.Load(),
 		Limited: g.guard.count.limited.Load(), Shed: g.guard.count.shed.Load(), Shedding: int(g.guard.shed.Load()),
-		Stray: g.stats.strayResponses.Load(), Bindings: g.locations.Count()}
+		Stray: g.stats.strayResponses.Load(), Panics: g.stats.panics.Load(), Bindings: g.locations.Count()}
 	for i := range g.stats.requests {
 		if n := g.stats.requests[i].Load(); n > 0 {
 			s.Requests[sip.Method(i).String()] = n

@@ -156,7 +156,7 @@ func (d *delivery) one(a *ident.Account, m room.Message) (taken bool, err error)
 	last := 0
 	for i := range ts {
 		ctx, cancel := context.WithTimeout(d.ctx, 35*time.Second)
-		code, err := d.f.gate.Send(ctx, d.f.letter(a, m), ts[i])
+		code, err := d.f.gate.Send(ctx, d.f.h.Role, d.f.letter(a, m), ts[i])
 		cancel()
 		switch {
 		case err != nil || code == 408 || code == 480 || code >= 500 && code < 600:

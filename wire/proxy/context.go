@@ -104,6 +104,28 @@ func (c *Context) answer(m *sip.Message, code int, extra []byte) {
 	c.server.Respond(m, code, extra)
 }
 
+// Survive makes a panic end this request alone, by 500. It is for defer on a goroutine
+// that works for the request; m is the request as it came, nil when Go was called.
+func (c *Context) Survive(m *sip.Message) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	c.p.panicked(v)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.orig != nil {
+		m = c.orig
+	}
+	c.held, c.next = false, len(c.plan.Targets)
+	c.each((*branch).giveUp)
+	if m == nil || c.final != 0 || c.over {
+		return
+	}
+	c.final = 500 // and no Watcher, which may be what panicked
+	c.server.Respond(m, 500, nil)
+}
+
 // Go starts forwarding m along plan.
 func (c *Context) Go(m *sip.Message, plan *Plan) {
 	c.mu.Lock()
@@ -229,7 +251,7 @@ func (b *branch) try(m *sip.Message) {
 		return
 	}
 	for b.hop < len(t.Hops) {
-		f, ok := b.c.p.dial.Find(t.Hops[b.hop])
+		f, ok := b.c.p.dial.Find(b.c.plan.Element, t.Hops[b.hop])
 		if !ok {
 			go b.open(m, t.Hops[b.hop])
 			return
@@ -245,6 +267,7 @@ func (b *branch) try(m *sip.Message) {
 
 // open dials on a goroutine of its own; the context's lock is not held meanwhile.
 func (b *branch) open(m *sip.Message, h sip.Hop) {
+	defer b.c.Survive(nil)
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	f, err := b.c.p.dial.Dial(ctx, h)
 	cancel()
@@ -290,6 +313,7 @@ func (b *branch) transmit(m *sip.Message, f sip.Flow) bool {
 	if c.plan.Record != nil {
 		c.plan.Record(m, c.server.Flow(), f, b.target)
 	}
+	c.p.leaving(m, f)
 	client, err := c.p.layer.Request(m, f, c.loop, b)
 	if err != nil {
 		return false
@@ -487,6 +511,7 @@ func (c *Context) pass(t *Target, code int, m *sip.Message) {
 	if c.plan.Watch != nil {
 		c.plan.Watch.Passing(c, code, m, t)
 	}
+	c.p.leaving(m, c.server.Flow())
 	c.p.layer.Forward(c.server, m, code)
 }
 

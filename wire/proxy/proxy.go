@@ -20,9 +20,11 @@ import (
 	"fernamt/wire/transaction"
 )
 
-// Dialer finds and opens ways to a hop; the transport layer is one.
+// Dialer finds and opens ways to a hop.
 type Dialer interface {
-	Find(hop sip.Hop) (sip.Flow, bool)
+	// Find gives a way that is open already. Of several sockets it is the one of element
+	// (Plan.Element), who forwards.
+	Find(element string, hop sip.Hop) (sip.Flow, bool)
 	Dial(ctx context.Context, hop sip.Hop) (sip.Flow, error)
 }
 
@@ -63,11 +65,13 @@ type Watcher interface {
 
 // Proxy forwards over one transaction layer.
 type Proxy struct {
-	layer  *transaction.Layer
-	dial   Dialer
-	wheel  *clock.Wheel
-	seed   maphash.Seed
-	timerC time.Duration
+	layer    *transaction.Layer
+	dial     Dialer
+	wheel    *clock.Wheel
+	seed     maphash.Seed
+	timerC   time.Duration
+	leaving  func(m *sip.Message, f sip.Flow)
+	panicked func(v any)
 }
 
 // Config is what a Proxy needs. TimerC is 181 s when zero (RFC 3261 §16.6: more than
@@ -77,13 +81,26 @@ type Config struct {
 	Dialer Dialer
 	Wheel  *clock.Wheel
 	TimerC time.Duration
+	// Leaving sees each message that is passed on, last of all, with the flow that it
+	// leaves by. It may take away what that side must not see; nil: nothing.
+	Leaving func(m *sip.Message, f sip.Flow)
+	// Panicked is told what a goroutine of a request's own panicked with, on that
+	// goroutine; nil: nobody. Only that request ends.
+	Panicked func(v any)
 }
 
 // New makes a proxy.
 func New(c Config) *Proxy {
-	p := &Proxy{layer: c.Layer, dial: c.Dialer, wheel: c.Wheel, seed: maphash.MakeSeed(), timerC: c.TimerC}
+	p := &Proxy{layer: c.Layer, dial: c.Dialer, wheel: c.Wheel, seed: maphash.MakeSeed(), timerC: c.TimerC,
+		leaving: c.Leaving, panicked: c.Panicked}
 	if p.timerC == 0 {
 		p.timerC = 181 * time.Second
+	}
+	if p.leaving == nil {
+		p.leaving = func(*sip.Message, sip.Flow) {}
+	}
+	if p.panicked == nil {
+		p.panicked = func(any) {}
 	}
 	return p
 }
@@ -118,11 +135,11 @@ func (p *Proxy) Forward(m *sip.Message, plan *Plan) *Context {
 
 // Pass sends m on without state: an ACK for a 2xx (RFC 3261 §16.11). It reports
 // whether there was a way.
-func (p *Proxy) Pass(m *sip.Message, t *Target) bool {
+func (p *Proxy) Pass(m *sip.Message, element string, t *Target) bool {
 	f := t.Flow
 	if f.Link == nil {
 		for _, h := range t.Hops {
-			if found, ok := p.dial.Find(h); ok {
+			if found, ok := p.dial.Find(element, h); ok {
 				f = found
 				break
 			}
@@ -135,19 +152,31 @@ func (p *Proxy) Pass(m *sip.Message, t *Target) bool {
 		go p.passLater(m.Clone(), *t)
 		return true
 	}
+	return p.pass(m, f, t) == nil
+}
+
+func (p *Proxy) pass(m *sip.Message, f sip.Flow, t *Target) error {
 	p.prepare(m, t)
-	return p.layer.Pass(m, f) == nil
+	p.leaving(m, f)
+	return p.layer.Pass(m, f)
 }
 
 func (p *Proxy) passLater(m *sip.Message, t Target) {
+	defer p.survive()
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
 	for _, h := range t.Hops {
 		if f, err := p.dial.Dial(ctx, h); err == nil {
-			p.prepare(m, &t)
-			p.layer.Pass(m, f)
+			_ = p.pass(m, f, &t) // who waits for the ACK asks again
 			return
 		}
+	}
+}
+
+// survive makes a panic cost one message only. It is for defer.
+func (p *Proxy) survive() {
+	if v := recover(); v != nil {
+		p.panicked(v)
 	}
 }
 

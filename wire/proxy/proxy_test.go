@@ -67,19 +67,24 @@ type site struct {
 	ctx   *Context
 	hops  map[netip.AddrPort]*wire
 	slow  time.Duration
+	dial  func(h sip.Hop)
+	asked string // for whom a way was looked for last
+	broke []any  // what goroutines panicked with
+	look  func(m *sip.Message, f sip.Flow)
 }
 
 func (s *site) Request(m *sip.Message) {
 	if m.Method() == sip.ACK {
 		p := s.plan()
-		s.proxy.Pass(m, &p.Targets[0])
+		s.proxy.Pass(m, p.Element, &p.Targets[0])
 		return
 	}
 	s.ctx = s.proxy.Forward(m, s.plan())
 }
 func (s *site) Response(*sip.Message) {}
 
-func (s *site) Find(h sip.Hop) (sip.Flow, bool) {
+func (s *site) Find(element string, h sip.Hop) (sip.Flow, bool) {
+	s.asked = element
 	w := s.hops[h.Addr]
 	if w == nil || s.slow > 0 {
 		return sip.Flow{}, false
@@ -89,6 +94,9 @@ func (s *site) Find(h sip.Hop) (sip.Flow, bool) {
 
 func (s *site) Dial(_ context.Context, h sip.Hop) (sip.Flow, error) {
 	time.Sleep(s.slow)
+	if s.dial != nil {
+		s.dial(h)
+	}
 	if w := s.hops[h.Addr]; w != nil {
 		return w.flow(), nil
 	}
@@ -105,7 +113,12 @@ func run(t *testing.T, f func(t *testing.T, s *site)) {
 		wheel := clock.NewWheel()
 		s := &site{up: newWire(1), hops: map[netip.AddrPort]*wire{}}
 		s.layer = transaction.New(transaction.Config{User: s, Wheel: wheel})
-		s.proxy = New(Config{Layer: s.layer, Dialer: s, Wheel: wheel})
+		s.proxy = New(Config{Layer: s.layer, Dialer: s, Wheel: wheel, Panicked: func(v any) { s.broke = append(s.broke, v) },
+			Leaving: func(m *sip.Message, f sip.Flow) {
+				if s.look != nil {
+					s.look(m, f)
+				}
+			}})
 		go wheel.Run(ctx)
 		f(t, s)
 		stop()
