@@ -44,16 +44,17 @@ func main() {
 	secs := flag.Int("secs", 4, "seconds a run")
 	only := flag.String("only", "", "only loads whose name starts so")
 	extra := flag.String("settings", "", "lines to add to our settings, such as '[sip]\npace=\"200us\"'")
+	conns := flag.Int("idle", 0, "instead: measure that many idle TLS connections, at most 10000")
 	bin := flag.String("bin", "bin/fernamt", "our binary")
 	flag.Parse()
 	b := &bench{secs: *secs, bin: *bin, extra: strings.ReplaceAll(*extra, `\n`, "\n")}
-	if err := b.run(*rounds, *only); err != nil {
+	if err := b.run(*rounds, *only, *conns); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func (b *bench) run(rounds int, only string) error {
+func (b *bench) run(rounds int, only string, conns int) error {
 	dir, err := os.MkdirTemp("", "fernamt-bench-")
 	if err != nil {
 		return err
@@ -62,6 +63,9 @@ func (b *bench) run(rounds int, only string) error {
 	b.dir = dir
 	if err := b.users(); err != nil {
 		return err
+	}
+	if conns > 0 {
+		return b.idle(conns)
 	}
 	for _, auth := range []bool{false, true} {
 		var chosen []load

@@ -33,6 +33,7 @@ type bench struct {
 // server is a server under load.
 type server struct {
 	cmd    *exec.Cmd
+	data   string
 	port   int
 	filled bool
 }
@@ -106,7 +107,7 @@ func (b *bench) startOurs(auth bool) (*server, error) {
 	for lines.Scan() {
 		if lines.Text() == "ready" {
 			go io.Copy(io.Discard, out)
-			return &server{cmd: cmd, port: oursPort}, nil
+			return &server{cmd: cmd, data: data, port: oursPort}, nil
 		}
 	}
 	cmd.Wait()
