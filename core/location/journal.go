@@ -307,6 +307,9 @@ func reachable(r *record) bool {
 	if err != nil {
 		return false
 	}
+	if _, elsewhere := u.Param("maddr"); elsewhere {
+		return false
+	}
 	ip, err := netip.ParseAddr(strings.Trim(string(u.Host), "[]"))
 	return err == nil && ip.Unmap() == r.flow.Remote.Addr() && u.Port != r.flow.Remote.Port()
 }

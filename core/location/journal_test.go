@@ -97,6 +97,7 @@ func TestRestartOfConnections(t *testing.T) {
 		{"sip:d3@q.invalid;transport=ws", sip.WSS, ""},
 		{"sip:k4@10.0.0.1", sip.TLS, "<sip:edge.x;lr>"},
 		{"sip:k5@10.0.0.1", sip.UDP, ""},
+		{"sip:d6@192.0.2.9:5061;maddr=10.0.0.1", sip.TCP, ""}, // would lead to who did not register
 	} {
 		at := contact(c.contact, 100)
 		at.Flow = flowOf(uint64(50+i), c.over, "192.0.2.9:33333")

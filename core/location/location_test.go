@@ -316,3 +316,43 @@ func BenchmarkLookup(b *testing.B) {
 		i += 7919
 	}
 }
+
+// However many Contacts one REGISTER names, and however many come within one tick of the
+// clock, a user has no more bindings than allowed.
+func TestLimit(t *testing.T) {
+	many := func(from, n int) (c []Contact) {
+		for i := range n {
+			c = append(c, contact(fmt.Sprintf("sip:a@192.0.2.1:%d", from+i), 60))
+		}
+		return c
+	}
+	for _, c := range []struct {
+		name   string
+		refuse bool
+		had    int // each by a REGISTER of its own
+		send   []Contact
+		err    error
+		left   int
+	}{
+		{"14 at once", false, 0, many(1, 14), ErrTooMany, 0},
+		{"8 at once", false, 0, many(1, 8), nil, 8},
+		{"8 at once in place of 8", false, 8, many(101, 8), nil, 8},
+		{"8 again and 6 new", false, 8, many(1, 14), ErrTooMany, 8},
+		{"4 again and 4 new", false, 8, many(5, 8), nil, 8},
+		{"the ninth, at the same time", false, 8, many(101, 1), nil, 8},
+		{"the ninth is refused", true, 8, many(101, 1), ErrTooMany, 8},
+	} {
+		h := &hand{now: 5}
+		tab := open(t, h)
+		for i, x := range many(1, c.had) {
+			_, _, err := tab.Register(h.update("a@x", fmt.Sprint("old", i), 1, x), nil, 0)
+			is.NoErr(t, err, c.name)
+		}
+		u := h.update("a@x", "new", 1, c.send...)
+		u.Refuse = c.refuse
+		_, _, err := tab.Register(u, nil, 0)
+		is.Equal(t, err, c.err, c.name)
+		is.Equal(t, tab.Count(), c.left, c.name)
+		is.Equal(t, len(tab.Lookup([]byte("a@x"), h.now, nil)), c.left, c.name)
+	}
+}

@@ -35,7 +35,7 @@ type Update struct {
 	Epid     []byte
 	Now      int64 // monotonic ns
 	Max      int   // bindings that the user may have
-	Refuse   bool  // too many: ErrTooMany; else the longest unrefreshed ones go
+	Refuse   bool  // too many: ErrTooMany; else the longest unrefreshed ones go, if more than this REGISTER's are there
 }
 
 // Outcome counts what Register did.
@@ -127,7 +127,7 @@ func (s *shard) onlyLocked(h uint64, u *Update) (uint32, *record) {
 // checkLocked drops what has expired, counts the rest and looks for anything
 // that forbids the update as a whole.
 func (s *shard) checkLocked(u *Update, h uint64) (live int, err error) {
-	adds := 0
+	adds, again := 0, 0
 	if len(u.AOR)+len(u.CallID)+len(u.Path)+len(u.Agent)+len(u.Epid) > maxText {
 		return 0, ErrTooLong
 	}
@@ -157,8 +157,12 @@ func (s *shard) checkLocked(u *Update, h uint64) (live int, err error) {
 		if r := s.at(i); u.CSeq < r.cseq && bytes.Equal(r.callID(), u.CallID) {
 			return live, ErrOrder
 		}
+		if c.Expires > 0 {
+			again++
+		}
 	}
-	if u.Refuse && adds > 0 && live+adds > u.Max {
+	// Of one REGISTER none gives way to another.
+	if adds > 0 && (adds+again > u.Max || u.Refuse && live+adds > u.Max) {
 		return live, ErrTooMany
 	}
 	return live, nil
@@ -253,12 +257,13 @@ func (s *shard) refreshLocked(i uint32, r *record, u *Update, c *Contact) {
 	s.touchLocked(i, r, flags)
 }
 
-// evictLocked drops the n bindings that were refreshed longest ago.
+// evictLocked drops the n bindings that were refreshed longest ago, but none that u
+// itself brings.
 func (s *shard) evictLocked(h uint64, u *Update, n int) (gone []Binding) {
 	for ; n > 0; n-- {
 		oldest := uint32(0)
 		s.eachLocked(h, u.AOR, func(i uint32, r *record) {
-			if r.updated < u.Now && (oldest == 0 || r.updated < s.at(oldest).updated) {
+			if ours := r.cseq == u.CSeq && bytes.Equal(r.callID(), u.CallID); !ours && (oldest == 0 || r.updated < s.at(oldest).updated) {
 				oldest = i
 			}
 		})
