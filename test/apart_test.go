@@ -68,9 +68,15 @@ func newApart(t *testing.T) *apart {
 	dir, err := os.MkdirTemp("", "apart")
 	is.NoErr(t, err)
 	a := &apart{t: t, dir: dir, bin: filepath.Join(dir, "fernamt"), pass: strings.ToLower(rand.Text()[:16]), run: map[string]*process{}}
+	is.Secret(a.pass)
 	t.Cleanup(func() {
 		for role := range a.run {
 			a.end(role, syscall.SIGTERM)
+		}
+		if logs := os.Getenv("FERNAMT_TEST_DIR"); logs != "" { // where they are searched for secrets
+			for role, p := range a.run {
+				is.NoErr(t, os.WriteFile(filepath.Join(logs, "apart-"+role+".log"), []byte(p.logs.String()), 0o600))
+			}
 		}
 		if t.Failed() {
 			for role, p := range a.run {

@@ -199,6 +199,7 @@ func shared(t testing.TB) *lab {
 		if err != nil {
 			t.Fatal(err)
 		}
+		writeSettings(t, dir, func(toml string) string { return toml })
 		sharedLab = startLab(t, dir)
 	})
 	if sharedLab == nil || sharedLab.ended() {

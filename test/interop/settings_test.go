@@ -8,24 +8,25 @@ import (
 )
 
 // labWith starts a lab of its own with changed settings.
-func labWith(t *testing.T, edit func(toml string) string, args ...string) *lab {
+func labWith(t testing.TB, edit func(toml string) string, args ...string) *lab {
 	t.Helper()
 	dir := t.TempDir()
 	writeSettings(t, dir, edit)
 	return startLab(t, dir, args...)
 }
 
-// writeSettings puts the lab's settings, changed, into a fresh folder.
-func writeSettings(t *testing.T, dir string, edit func(toml string) string) {
+// writeSettings puts the lab's settings, changed, into a fresh folder. It has the
+// server log all that it ever logs, since the log is searched for secrets.
+func writeSettings(t testing.TB, dir string, edit func(toml string) string) {
 	t.Helper()
-	toml := edit(labSettings(t))
+	toml := setting(t, edit(labSettings(t)), "log", "level", `"debug"`)
 	if err := os.WriteFile(filepath.Join(dir, "fernamt.toml"), []byte(toml), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // labSettings takes the settings that a fresh lab writes.
-func labSettings(t *testing.T) string {
+func labSettings(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	startLab(t, dir).stop()
@@ -37,7 +38,7 @@ func labSettings(t *testing.T) string {
 }
 
 // setting changes one key of one table, or adds it there; table "" is the top.
-func setting(t *testing.T, toml, table, key, value string) string {
+func setting(t testing.TB, toml, table, key, value string) string {
 	t.Helper()
 	var out []string
 	here, done := table == "", false
