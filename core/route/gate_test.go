@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -132,6 +133,25 @@ func (d *desk) ask(text string) (int, string) {
 		}
 	}
 	return 0, ""
+}
+
+// connect makes what is asked from now on come by TCP, with a connection of that number
+// in the transport layer.
+func (d *desk) connect(id uint64) {
+	d.t.Helper()
+	d.link.info = sip.LinkInfo{ID: id, Transport: sip.TCP, Local: d.link.info.Local, Door: "frontend/sip-udp"}
+	far, near := net.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.g.ServeConn(ctx, "frontend", near, d.link.info) }()
+	d.t.Cleanup(func() { cancel(); far.Close(); is.NoErr(d.t, <-ended) })
+	for range 500 {
+		if _, lives := d.g.layer.ByID(id); lives {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	d.t.Fatal("no connection")
 }
 
 // header gives the values of a header in a text.
@@ -321,7 +341,7 @@ func TestNoOpenRelay(t *testing.T) {
 // sends credentials once.
 func TestSignedInOnConnection(t *testing.T) {
 	d := newDesk(t, nil)
-	d.link.info = sip.LinkInfo{ID: 9, Transport: sip.TCP, Local: d.link.info.Local, Door: "frontend/sip-udp"}
+	d.connect(9)
 	code, _ := d.signIn("REGISTER", "sip:x.test", "alice", secret)
 	is.Equal(t, code, 200)
 	code, _ = d.ask(d.request("SUBSCRIBE", "sip:alice@x.test", "alice"))

@@ -193,6 +193,9 @@ func (g *Gate) digest(sc *scene, r *Request) error {
 	if info := r.Flow.Link.Info(); info.Transport != sip.UDP {
 		g.signed.note(info.ID, a.ID)
 		g.layer.Keep(info.ID, keepSigned)
+		if _, lives := g.layer.ByID(info.ID); !lives { // it closed meanwhile, and nobody will say so again
+			g.signed.forget(info.ID)
+		}
 	}
 	r.From.How, r.From.Account = User, a
 	return nil
@@ -392,6 +395,12 @@ func (g *Gate) assert(r *Request) {
 	r.extra = b
 }
 
+// believes says whether who sends over f may say who they are.
+func (g *Gate) believes(f sip.Flow) bool {
+	info := f.Link.Info()
+	return info.Transport == sip.Local || g.isPeer(info) || g.scene.Load().doors[info.Door].trusts(f.Remote.Addr())
+}
+
 // hides says whether somebody asked that who they are stays within the trust domain
 // (RFC 3325 §9.3).
 //
@@ -411,8 +420,12 @@ func hides(m *sip.Message) bool {
 }
 
 // leaving sees each message that goes out over f. Who asked to stay hidden is named to
-// servers of the topology alone (RFC 3325 §7).
+// servers of the topology alone (RFC 3325 §7). Who answered is believed as who asks is
+// (§5); requests went through admit.
 func (g *Gate) leaving(m *sip.Message, f sip.Flow) {
+	if !m.IsRequest() && m.Has(sip.HPAssertedIdentity) && !g.believes(m.Flow) {
+		m.Remove(sip.HPAssertedIdentity)
+	}
 	if !hides(m) {
 		return
 	}

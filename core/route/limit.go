@@ -130,7 +130,7 @@ func (g *guard) note(h uint64, now int64, f func(r *record)) {
 func (g *guard) forgetLocked(w *watch, now int64) {
 	for h, r := range w.m {
 		if r.until <= now && now-r.since > failWindow {
-			delete(w.m, h)
+			g.dropLocked(w, h, r)
 		}
 	}
 	for h, r := range w.m {
@@ -138,12 +138,21 @@ func (g *guard) forgetLocked(w *watch, now int64) {
 			break
 		}
 		if r.until <= now {
-			delete(w.m, h)
+			g.dropLocked(w, h, r)
 		}
 	}
 	if len(w.m) >= watchMax { // nothing but bans: the table is not there to be filled
-		clear(w.m)
+		for h, r := range w.m {
+			g.dropLocked(w, h, r)
+		}
 	}
+}
+
+func (g *guard) dropLocked(w *watch, h uint64, r *record) {
+	if r.until != 0 {
+		g.bans.Add(-1)
+	}
+	delete(w.m, h)
 }
 
 // allowed takes a token out of the address's bucket.
@@ -265,22 +274,24 @@ func scanner(m *sip.Message) bool {
 	return false
 }
 
-// overloaded says whether this request is to be turned away. A dialog that lives
-// goes on; what ends a call always passes.
-func (g *Gate) overloaded(m *sip.Message) bool {
+// underWay tells what passes every limit: a dialog that lives goes on, and what ends a
+// call frees room. Who forges a To tag gets no further than to the question who they are.
+func underWay(m *sip.Message) bool {
+	switch m.Method() {
+	case sip.ACK, sip.BYE, sip.CANCEL, sip.PRACK, sip.UPDATE:
+		return true
+	}
+	return len(m.ToTag()) > 0
+}
+
+// overloaded says whether a request that begins something is to be turned away.
+func (g *Gate) overloaded() bool {
 	if n := g.held.Load(); int(n) >= g.guard.Transactions {
 		g.guard.count.shed.Add(1)
 		return true
 	}
 	p := g.guard.shed.Load()
 	if p == 0 || int32(rand.IntN(100)) >= p {
-		return false
-	}
-	switch m.Method() {
-	case sip.ACK, sip.BYE, sip.CANCEL, sip.PRACK, sip.UPDATE:
-		return false
-	}
-	if m.ToTag() != nil {
 		return false
 	}
 	g.guard.count.shed.Add(1)

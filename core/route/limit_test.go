@@ -203,3 +203,74 @@ func TestBannedIsCheap(t *testing.T) {
 	is.Equal(t, n, 0.0)
 	is.Equal(t, len(d.link.take()), 0)
 }
+
+// What goes on, and what ends a call, passes every limit: a call that cannot be hung
+// up holds its transactions' room for nothing.
+func TestWhatEndsACallPasses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(d *desk)
+	}{
+		{"too many transactions", func(d *desk) { d.g.held.Store(100) }},
+		{"shedding", func(d *desk) { d.g.guard.shed.Store(100) }},
+		{"too many from one address", func(d *desk) {
+			for d.g.guard.allowed(d.from.Addr(), d.now) {
+			}
+		}},
+	} {
+		d := newDesk(t, func(c *Config) { c.Limits.Transactions, c.Limits.PerAddress = 100, 1 })
+		token := string(d.g.tokens.append(nil, udpSide(1, "198.51.100.7:5060"), udpSide(1, "203.0.113.9:5080")))
+		c.set(d)
+		for range 20 {
+			for _, method := range []string{"BYE", "INFO", "UPDATE", "PRACK", "INVITE"} {
+				code, _ := d.ask(d.inDialog(method, "sip:bob@10.0.0.1", token))
+				is.Equal(t, code, 200, c.name, method)
+			}
+			n := len(d.got)
+			d.ask(d.inDialog("ACK", "sip:bob@10.0.0.1", token))
+			is.Equal(t, len(d.got), n+1, c.name)
+			code, _ := d.ask(d.request("INVITE", "sip:bob@x.test", "alice"))
+			is.Equal(t, code, 503, c.name)
+			code, _ = d.ask(d.request("BYE", "sip:bob@x.test", "alice"))
+			is.Equal(t, code, 407, c.name)
+		}
+	}
+}
+
+// Bans that are forgotten do not count as bans: else nobody is quiet again.
+func TestForgottenBans(t *testing.T) {
+	g := newGuard(Limits{})
+	count := func() (n int64) {
+		for i := range g.parts {
+			for _, r := range g.parts[i].m {
+				if r.until != 0 {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	now := int64(time.Hour)
+	for i := range 3 * watchMax { // nothing but bans in one part
+		g.ban(uint64(i)*watchParts, now)
+	}
+	is.True(t, count() > 0)
+	is.Equal(t, g.bans.Load(), count())
+	now += int64(2 * time.Hour)
+	for i := range 3 * watchMax { // they are over, and failures take their room
+		g.failed(uint64(i)*watchParts+1, uint64(i)*watchParts+2, now)
+		g.failed(0, uint64(i)*watchParts, now)
+	}
+	is.Equal(t, g.bans.Load(), count())
+}
+
+// A connection that closed while its Digest was checked leaves nothing behind.
+func TestSignedInOnClosedConnection(t *testing.T) {
+	d := newDesk(t, nil)
+	d.link.info = sip.LinkInfo{ID: 9, Transport: sip.TCP, Local: d.link.info.Local, Door: "frontend/sip-udp"}
+	d.g.closed(9)
+	code, _ := d.signIn("REGISTER", "sip:x.test", "alice", secret)
+	is.Equal(t, code, 200)
+	_, ok := d.g.signed.who(9)
+	is.True(t, !ok, "no connection has this number any more")
+}

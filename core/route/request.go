@@ -70,7 +70,6 @@ type Request struct {
 	from    []byte // canonical From address
 	aor     []byte
 	extra   []byte
-	routed  bool // Routes of ours were taken off
 	up      side // of the token found
 	down    side
 	token   bool
@@ -128,7 +127,8 @@ func (g *Gate) pass(r *Request) error {
 	if err := g.identify(sc, r, info); err != nil {
 		return err
 	}
-	if r.Method() != sip.REGISTER { // which ends here, whatever its Max-Forwards
+	registers := r.Method() == sip.REGISTER
+	if !registers {
 		if err := g.proxy.Validate(r.Message, r.Role); err != nil {
 			return err
 		}
@@ -136,7 +136,23 @@ func (g *Gate) pass(r *Request) error {
 	if err := g.admit(r); err != nil {
 		return err
 	}
-	return g.resolve(sc, r)
+	if err := g.resolve(sc, r); err != nil {
+		return err
+	}
+	if registers && r.To.Kind != Self { // one that ends here may do so whatever its Max-Forwards
+		return g.proxy.Validate(r.Message, r.Role)
+	}
+	if r.From.How == Nobody && r.strays() {
+		return errDrop
+	}
+	return nil
+}
+
+// strays says that an ACK which nothing vouches for would go further than to the role
+// that it came to. That one may have answered the call itself; through us goes only
+// an ACK with the dialog's token.
+func (r *Request) strays() bool {
+	return r.Method() == sip.ACK && r.To.Kind != Self && (r.To.Kind != App || r.To.Role != r.Role)
 }
 
 // roleAt is the role that a link without a door belongs to. What comes over a connection that we
@@ -161,10 +177,10 @@ func (g *Gate) limit(r *Request, info *sip.LinkInfo, d *doorway) error {
 		}
 	}
 	r.outside = info.Transport != sip.Local && !d.trusts(r.Flow.Remote.Addr()) && !g.isPeer(info)
-	if !r.outside {
+	if !r.outside || underWay(r.Message) {
 		return nil
 	}
-	if g.overloaded(r.Message) {
+	if g.overloaded() {
 		return &sip.Error{Status: 503, Headers: []string{string(bytes.TrimSpace(retryAfter()))}}
 	}
 	if !g.guard.allowed(r.Flow.Remote.Addr(), r.Now) {

@@ -11,15 +11,20 @@ import (
 	"fernamt/wire/sip"
 )
 
-// takeRoutes takes our own Routes off the top, one or the two of a double
-// Record-Route (RFC 3261 §16.4, RFC 5658 §3), and reads their token.
+// maxOwn bounds how many Routes of ours are taken off: outbound proxy, Service-Route and
+// a double Record-Route.
+const maxOwn = 4
+
+// takeRoutes takes our own Routes off the top (RFC 3261 §16.4) until one has a token,
+// and with that the other half of a double Record-Route (RFC 5658 §3). One of ours
+// with another token stays: the request comes back for it.
 func (g *Gate) takeRoutes(sc *scene, r *Request) {
 	if !r.Has(sip.HRoute) {
 		return
 	}
 	g.unstrict(r)
 	var first []byte
-	for range 2 {
+	for range maxOwn {
 		v := r.First(sip.HRoute)
 		if v == nil {
 			return
@@ -29,23 +34,24 @@ func (g *Gate) takeRoutes(sc *scene, r *Request) {
 			return
 		}
 		ft, has := a.URI.Param("ft")
-		if r.routed && (!has || !bytes.Equal(ft, first)) {
+		if r.token {
+			if has && bytes.Equal(ft, first) {
+				r.PopFirst(sip.HRoute)
+			}
 			return
 		}
-		if has && !r.token {
-			if r.up, r.down, r.token = g.tokens.read(ft); r.token {
-				first = append(r.aor[:0], ft...)
-				r.aor = first
-			}
+		if has {
+			r.up, r.down, r.token = g.tokens.read(ft)
 		}
 		if !r.token && !g.ours(sc, &a.URI) {
 			return
 		}
-		r.PopFirst(sip.HRoute)
-		r.routed = true
-		if !r.token {
-			return
+		if r.token {
+			first = append(r.aor[:0], ft...)
+			r.aor = first
+			r.token = r.up.kind != sideNone // else a Service-Route: it says no more than that it is ours
 		}
+		r.PopFirst(sip.HRoute)
 	}
 }
 
@@ -218,7 +224,16 @@ func (s *scene) app(name []byte) string {
 	return ""
 }
 
+// endpoint is one phone of somebody: of r.To.Account, or of whom the registration names.
 func (g *Gate) endpoint(r *Request, b location.Binding, ok bool) error {
+	a := r.To.Account
+	if a == nil && ok {
+		a = g.people(b.AOR)
+		r.To.Account = a
+	}
+	if a == nil && ok || a != nil && a.Disabled {
+		return &sip.Error{Status: 404}
+	}
 	if !ok && g.scene.Load().handlers[registrar] == nil { // a director: the front end knows
 		r.To.Kind = Endpoint
 		return nil
@@ -296,7 +311,9 @@ func (r *Request) crossing() (to side, sure bool) {
 
 // within finds the other side of a dialog by the token (RFC 5626 §5.3).
 func (g *Gate) within(r *Request) error {
-	if r.down.kind == sideNone && r.up.is(r.Flow) { // the client uses its Path as Service-Route
+	if r.down.kind == sideNone && (r.From.How < Trusted || r.up.is(r.Flow)) {
+		// A Path: only servers come along it towards the client (RFC 3327 §5.1). The client
+		// itself uses it as Service-Route, maybe over a new connection.
 		r.token = false
 		return g.resolve(g.scene.Load(), r)
 	}
@@ -399,13 +416,17 @@ func (g *Gate) appendOwn(b []byte, info *sip.LinkInfo, secure bool, token []byte
 	return append(append(b, token...), '>')
 }
 
-// appendBack writes an address of ours with a token of the flow that the request came
-// by (RFC 5626 §5.1). inside: for the registrar, which comes by mutual TLS if we have a
-// door for that.
+// appendBack writes an address of ours. For the registrar (inside) it has a token of
+// the flow that the request came by (RFC 5626 §5.1), and our door for mutual TLS if
+// there is one; else the token has no sides and says only that the address is ours.
 func (r *Request) appendBack(dst []byte, inside bool) []byte {
 	g := r.gate
+	var back side
+	if inside {
+		back = sideOf(r.Flow)
+	}
 	var tok [112]byte
-	token := g.tokens.append(tok[:0], sideOf(r.Flow), side{})
+	token := g.tokens.append(tok[:0], back, side{})
 	info := r.Flow.Link.Info()
 	if a := g.scene.Load().main[sip.TLS]; inside && a.IsValid() {
 		info = &sip.LinkInfo{Transport: sip.TLS, Local: a}

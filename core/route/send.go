@@ -24,6 +24,11 @@ func (r *Request) ToPool(role, pool string) error {
 	if role == r.Role && t.Flow.Link != nil {
 		return sip.Status(404, "")
 	}
+	if r.Method() == sip.REGISTER { // pass did not look: it might have ended here
+		if err := r.gate.proxy.Validate(r.Message, r.Role); err != nil {
+			return err
+		}
+	}
 	r.gate.assert(r)
 	if r.Method() == sip.REGISTER {
 		r.Prepend(sip.HPath, r.appendBack(nil, true))
@@ -37,8 +42,8 @@ func (r *Request) ToPool(role, pool string) error {
 	return nil
 }
 
-// ServiceRoute is the value of a Service-Route that leads to us over the flow that the
-// request came by (RFC 3608).
+// ServiceRoute is the value of a Service-Route that leads to us, at the address that the
+// request came to (RFC 3608).
 func (r *Request) ServiceRoute() []byte { return r.appendBack(nil, false) }
 
 // wait collects the outcome of Send.
