@@ -31,7 +31,8 @@ type Context struct {
 	final    int // status sent upstream
 	over     bool
 	ringing  bool // ring is set
-	held     bool // More took the request
+	held     bool // More or Lost took the request
+	heard    bool // of the targets tried since More was asked last one has said something
 	canceled bool
 }
 
@@ -62,6 +63,10 @@ func (c *Context) Reply(m *sip.Message, code int, extra []byte) {
 	c.answer(m, code, extra)
 	c.mu.Unlock()
 }
+
+// Heard says whether any of the targets that were tried since More was asked last has
+// rung or answered. It is for use within More.
+func (c *Context) Heard() bool { return c.heard }
 
 // Finish ends a context that More took over.
 func (c *Context) Finish(code int, extra []byte) {
@@ -137,7 +142,7 @@ func (c *Context) Go(m *sip.Message, plan *Plan) {
 		c.answer(m, 487, nil)
 		return
 	}
-	if len(t) == 1 && t[0].Flow.Link != nil && plan.More == nil && plan.Ring == 0 && t[0].Ring == 0 && !m.Has(sip.HMaxBreadth) {
+	if len(t) == 1 && t[0].Flow.Link != nil && plan.More == nil && !c.rings(&t[0]) && !m.Has(sip.HMaxBreadth) {
 		c.next, c.group = 1, t[0].Group
 		b := c.branch(&c.plan.Targets[0])
 		b.send(m, t[0].Flow)
@@ -146,6 +151,11 @@ func (c *Context) Go(m *sip.Message, plan *Plan) {
 	c.orig = m.Clone()
 	c.plan.Targets = append([]Target(nil), t...)
 	c.advance()
+}
+
+// rings says whether a clock runs for the target: what is no INVITE does not ring.
+func (c *Context) rings(t *Target) bool {
+	return (c.plan.Ring != 0 || t.Ring != 0) && c.server.Method() == sip.INVITE
 }
 
 func (c *Context) branch(t *Target) *branch {
@@ -181,6 +191,7 @@ func (c *Context) advance() {
 			code := c.round
 			c.round = 0
 			next, taken := c.plan.More(c, code)
+			c.heard = false
 			if taken {
 				c.held = true
 				return
@@ -226,7 +237,7 @@ func (c *Context) startRing(group []Target) {
 	for i := range group {
 		d = max(d, group[i].Ring)
 	}
-	if d > 0 {
+	if d > 0 && c.server.Method() == sip.INVITE {
 		c.ringing = true
 		c.ring.Owner = c
 		c.p.wheel.Set(&c.ring, d, fireRing)
@@ -302,8 +313,24 @@ func (b *branch) send(m *sip.Message, f sip.Flow) {
 	b.fail(b.goneCode())
 	if b.c.orig == nil {
 		m.PopFirst(sip.HVia) // ours
-		b.c.answer(m, b.c.best.upstream(), nil)
+		b.c.answerFor(m)
 	}
+}
+
+// answerFor ends the only try with its failure, or has it taken over.
+func (c *Context) answerFor(m *sip.Message) {
+	if !c.lost(m, c.best.code) {
+		c.answer(m, c.best.upstream(), nil)
+	}
+}
+
+// lost says whether somebody takes over a request that no target took.
+func (c *Context) lost(m *sip.Message, code int) bool {
+	if c.plan.Lost == nil || m == nil || c.canceled || c.over || c.final != 0 || c.next == 0 {
+		return false
+	}
+	c.held = c.plan.Lost(c, m, &c.plan.Targets[c.next-1], code)
+	return c.held
 }
 
 // transmit makes the branch's client transaction.
@@ -314,7 +341,7 @@ func (b *branch) transmit(m *sip.Message, f sip.Flow) bool {
 		c.plan.Record(m, c.server.Flow(), f, b.target)
 	}
 	c.p.leaving(m, f)
-	client, err := c.p.layer.Request(m, f, c.loop, b)
+	client, err := c.p.layer.RequestWithin(b.target.Ring, m, f, c.loop, b)
 	if err != nil {
 		return false
 	}
@@ -361,6 +388,7 @@ func (b *branch) Response(t *transaction.Client, m *sip.Message) {
 		return // a hop that was left behind
 	}
 	code := m.StatusCode()
+	c.heard = c.heard || !b.done
 	switch {
 	case code < 200:
 		b.rang = true
@@ -414,7 +442,10 @@ func (b *branch) refused(code int, m *sip.Message) {
 	if c.final != 0 || c.over {
 		return
 	}
-	last := c.pending == 0 && c.next >= len(c.plan.Targets) && c.plan.More == nil
+	if c.orig == nil && c.plan.Lost != nil && c.lostSent(code) {
+		return
+	}
+	last := c.pending == 0 && c.next >= len(c.plan.Targets) && c.plan.More == nil && (c.orig == nil || c.plan.Lost == nil)
 	if last && c.best.code == 0 && code != 503 && !c.silent(code) {
 		c.final = code
 		c.forward(b, code, m)
@@ -475,18 +506,33 @@ func (b *branch) Failed(t *transaction.Client, err error) {
 
 // answerSent answers from the request as it went out: nothing else is kept of it.
 func (c *Context) answerSent(t *transaction.Client) {
-	var m sip.Message
-	if m.Parse(append([]byte(nil), t.Sent()...)) != nil {
+	m := sent(t)
+	if m == nil {
 		c.server.Abandon()
 		return
 	}
+	c.answerFor(m)
+}
+
+// lostSent is lost for the only target's refusal.
+func (c *Context) lostSent(code int) bool { return c.lost(sent(c.first.client), code) }
+
+// sent is the request as it went out, without our Via; nil when it is gone.
+func sent(t *transaction.Client) *sip.Message {
+	m := new(sip.Message)
+	if m.Parse(t.Sent()) != nil {
+		return nil
+	}
 	m.PopFirst(sip.HVia)
-	c.answer(&m, c.best.upstream(), nil)
+	return m
 }
 
 // sendBest ends the context with the best answer of all branches.
 func (c *Context) sendBest() {
 	c.stopRing()
+	if c.lost(c.orig, c.best.code) {
+		return
+	}
 	code := c.best.upstream()
 	if c.canceled && code != 200 && code < 600 {
 		code = 487

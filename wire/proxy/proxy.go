@@ -30,15 +30,17 @@ type Dialer interface {
 
 // Target is one place to forward to.
 type Target struct {
-	URI    []byte             // the new Request-URI; nil keeps it
-	Flow   sip.Flow           // a known way there; zero: Hops are tried in order
-	Hops   []sip.Hop          // RFC 3263 §4.3: the next one after a 503, a timeout or a dead transport
-	Routes [][]byte           // Route values to push, the first one to visit first (Path, RFC 3327)
-	Group  int                // targets of one group ring together, groups follow each other upwards
-	Gone   int                // status when it cannot be reached; 0: 503
-	Ring   time.Duration      // how long it may ring; of a group the longest counts, 0: as the plan says
-	Edit   func(*sip.Message) // last change before the Via; may be nil
-	Ref    any                // the caller's own mark, shown to the Watcher
+	URI    []byte    // the new Request-URI; nil keeps it
+	Flow   sip.Flow  // a known way there; zero: Hops are tried in order
+	Hops   []sip.Hop // RFC 3263 §4.3: the next one after a 503, a timeout or a dead transport
+	Routes [][]byte  // Route values to push, the first one to visit first (Path, RFC 3327)
+	Group  int       // targets of one group ring together, groups follow each other upwards
+	Gone   int       // status when it cannot be reached; 0: 503
+	// Ring is how long it may ring; of a group the longest counts, 0: as the plan says. For
+	// what is no INVITE it is how long this target may give no sign at all, a 100 being one.
+	Ring time.Duration
+	Edit func(*sip.Message) // last change before the Via; may be nil
+	Ref  any                // the caller's own mark, shown to the Watcher
 }
 
 // Plan says how one request travels on.
@@ -50,7 +52,12 @@ type Plan struct {
 	// More is asked when every target has failed; code is the best answer of those tried
 	// since it was asked last. It gives further targets, or takes the request over (taken)
 	// and ends it by Finish.
-	More  func(c *Context, code int) (next []Target, taken bool)
+	More func(c *Context, code int) (next []Target, taken bool)
+	// Lost is asked before a final failure goes upstream. m is the request, as it came or as
+	// it was sent to t, the last target tried, with the caller's Vias alone; it is valid until
+	// Lost returns. Who takes the request over (taken) ends it by Reply. Unlike More it costs
+	// a request that succeeds nothing.
+	Lost  func(c *Context, m *sip.Message, t *Target, code int) (taken bool)
 	Watch Watcher       // may be nil
 	Ring  time.Duration // how long one group may ring; 0: only timer C
 }

@@ -38,6 +38,7 @@ type Client struct {
 	method sip.Method
 	stream bool
 	wanted bool // CANCEL waits for a provisional response (RFC 3261 §9.1)
+	brief  bool // until is sooner than timer F while there is no sign of the other side
 }
 
 type clientState uint8
@@ -112,6 +113,12 @@ func (c *Client) pool() *buffers { return &c.l.bufs[c.place%shards] }
 // changed by that and not kept. loop goes into the branch (see Looped); 0 when no
 // proxy asks. An error says that nothing was sent; u is not called then.
 func (l *Layer) Request(m *sip.Message, f sip.Flow, loop uint64, u ClientUser) (*Client, error) {
+	return l.RequestWithin(0, m, f, loop, u)
+}
+
+// RequestWithin is Request that waits no longer than limit for the first response, be
+// it a 100; 0: as long as RFC 3261 says. For INVITE limit means nothing.
+func (l *Layer) RequestWithin(limit time.Duration, m *sip.Message, f sip.Flow, loop uint64, u ClientUser) (*Client, error) {
 	c := &Client{l: l, user: u, flow: f, method: m.Method(), stream: f.Link.Info().Transport.Reliable()}
 	c.timer.Owner = c
 	l.enter(c)
@@ -129,6 +136,9 @@ func (l *Layer) Request(m *sip.Message, f sip.Flow, loop uint64, u ClientUser) (
 	}
 	now := clock.Mono()
 	c.until = now + int64(64*l.t.T1) // timer B or F
+	if limit > 0 && limit < 64*l.t.T1 && c.method != sip.INVITE {
+		c.until, c.brief = now+int64(limit), true
+	}
 	c.pause = l.t.T1
 	if !c.stream {
 		c.again = now + int64(c.pause)
@@ -226,6 +236,11 @@ func (c *Client) response(m *sip.Message) {
 	if tell {
 		c.user.Response(c, m)
 	}
+	if code >= 300 && c.method != sip.INVITE { // kept until the user was told
+		c.mu.Lock()
+		c.drop()
+		c.mu.Unlock()
+	}
 }
 
 // step moves the state. tell: the user wants to see it; over: leave now.
@@ -245,7 +260,9 @@ func (c *Client) step(m *sip.Message, code int) (tell, over bool) {
 		c.provisional(now)
 		return code > 100, false
 	case c.method != sip.INVITE:
-		c.drop()
+		if code < 300 {
+			c.drop()
+		}
 		if c.stream {
 			c.state = terminated
 			return true, true
@@ -276,6 +293,9 @@ func (c *Client) rest(s clientState, now int64, d time.Duration) {
 
 func (c *Client) provisional(now int64) {
 	c.state = ringing
+	if c.brief {
+		c.brief, c.until = false, now+int64(64*c.l.t.T1)
+	}
 	if c.method == sip.INVITE {
 		c.again = 0 // timer A stops; how long to ring is the user's to say (timer C)
 		if c.cancel == nil {
@@ -393,9 +413,13 @@ func (c *Client) end(over, waiting bool, err error) {
 	c.mu.Unlock()
 }
 
-// Sent is the request as it went out, while no final response has come. It is for
-// use within Failed.
-func (c *Client) Sent() []byte { return c.sent }
+// Sent is a copy of the request as it went out. It is there while no final response has
+// come, and within Failed; for what is no INVITE also within Response to a failure.
+func (c *Client) Sent() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]byte(nil), c.sent...)
+}
 
 func fireClient(t *clock.Timer) { t.Owner.(*Client).fire(clock.Mono()) }
 
