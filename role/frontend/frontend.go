@@ -104,13 +104,16 @@ func (f *role) Ports() []ports.Port {
 	}
 }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends, or a door breaks.
 func (f *role) Run(ctx context.Context, h *host.Host) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	work, err := f.begin(ctx, h)
 	if err != nil {
 		return err
 	}
 	err = f.serve(ctx)
+	stop() // else what begin started would hold us
 	work.Wait()
 	f.deliver.wait()
 	return err
