@@ -100,6 +100,25 @@ func (g *Gate) ours(sc *scene, u *sip.URI) bool {
 	return g.isDomain(u.Host) || g.c.Name != "" && len(u.Host) == len(g.c.Name) && bytes.EqualFold(u.Host, []byte(g.c.Name))
 }
 
+// Ours says whether what is sent to a URI comes back to this process: our domain or name
+// without a port or with one of ours, or an address and port of ours. A phone may live on
+// our host.
+func (g *Gate) Ours(u *sip.URI) bool {
+	sc := g.scene.Load()
+	if !g.ours(sc, u) {
+		return false
+	}
+	if _, numeric := u.Addr(); numeric || u.Port == 0 {
+		return true
+	}
+	for a := range sc.own {
+		if a.Port() == u.Port {
+			return true
+		}
+	}
+	return false
+}
+
 func defaultPort(u *sip.URI) uint16 {
 	if u.Is("sips") {
 		return 5061
