@@ -37,6 +37,7 @@ import (
 
 type role struct {
 	Trusted         []config.Net  `doc:"Addresses whose requests count as signed in, at this role's own sockets alone"`
+	ContactNetworks []config.Net  `doc:"Addresses that a phone's Contact may name although its registration came from elsewhere; to any other Contact requests go back the way the registration came, and nothing is dialled"`
 	MinExpires      time.Duration `doc:"Shortest registration; a shorter one is answered 423"`
 	MaxExpires      time.Duration `doc:"Longest registration; a longer one is cut"`
 	DefaultExpires  time.Duration `doc:"Registration of a phone that names no time"`

@@ -26,7 +26,8 @@ type registration struct {
 	aor      []byte
 	path     []byte
 	extra    []byte
-	outbound bool
+	outbound bool // the answer speaks of RFC 5626
+	firstHop bool // the phone's first hop can do RFC 5626; we, when there is no other
 }
 
 // dateLine is a Date header, made once a second.
@@ -73,7 +74,9 @@ func (f *role) register(r *route.Request, g *registration) error {
 			}
 		}
 	}
-	f.takePath(r, g)
+	if err := f.takePath(r, g); err != nil {
+		return err
+	}
 	if err := f.takeContacts(r, g); err != nil {
 		return err
 	}
@@ -103,19 +106,29 @@ func (f *role) owner(r *route.Request, g *registration) (*ident.Account, error) 
 	return a, nil
 }
 
-// takePath joins the Path values in their order (RFC 3327 §5.3).
-func (f *role) takePath(r *route.Request, g *registration) {
-	g.path, g.outbound = g.path[:0], false
+// takePath joins the Path values in their order (RFC 3327 §5.3). It is believed from
+// servers alone: anybody else could have us write to whom he likes.
+func (f *role) takePath(r *route.Request, g *registration) error {
+	g.path, g.outbound, g.firstHop = g.path[:0], false, r.Count(sip.HVia) == 1
 	if !r.Has(sip.HPath) {
-		return
+		return nil
+	}
+	if r.From.How < route.Trusted {
+		return sip.Status(403, "Path Not Accepted From Here")
 	}
 	for v := range r.Values(sip.HPath) {
 		if len(g.path) > 0 {
 			g.path = append(g.path, ',')
 		}
 		g.path = append(g.path, v...)
+		first, err := sip.ParseAddress(v)
+		if err != nil {
+			return sip.Status(400, "Bad Path")
+		}
+		_, g.firstHop = first.URI.Param("ob") // the last value is the first hop's
 	}
 	g.update.Path = g.path
+	return nil
 }
 
 // takeContacts reads the Contacts and works out times and ways.
@@ -168,8 +181,10 @@ func (f *role) contact(r *route.Request, g *registration, c *sip.Address, second
 		return x, sip.Status(423, "", "Min-Expires: "+strconv.Itoa(lo))
 	}
 	x.Expires = min(x.Expires, hi)
-	f.way(r, g, c, &x)
-	return x, nil
+	if x.Expires > 0 && f.gate.Ours(&c.URI) {
+		return x, sip.Status(403, "Contact Is This Server")
+	}
+	return x, f.way(r, g, c, &x)
 }
 
 // params reads expires, q, reg-id and +sip.instance and keeps the rest as it stands.
@@ -231,46 +246,63 @@ func nextParam(p []byte) (one, rest []byte) {
 	return p, nil
 }
 
-// way decides how requests reach the contact: over the connection that the phone has
-// opened; over UDP at its contact when that is where it lives, else (NAT, RFC 5626)
-// back to where the REGISTER came from; along the Path when there is one.
-func (f *role) way(r *route.Request, g *registration, c *sip.Address, x *location.Contact) {
+// way decides how requests reach the contact: along the Path when there is one; over the
+// connection that the phone has opened; over UDP at its contact when that is where it
+// lives, else (NAT, RFC 5626) back to where the REGISTER came from.
+func (f *role) way(r *route.Request, g *registration, c *sip.Address, x *location.Contact) error {
 	info := r.Flow.Link.Info()
 	x.Over = info.Transport
-	if len(g.update.Path) > 0 {
-		g.outbound = x.RegID != 0 && bytes.Contains(g.update.Path, []byte(";ob"))
-		if !g.outbound {
-			x.RegID = 0
+	if x.RegID != 0 && !g.firstHop {
+		if r.HasToken(sip.HSupported, "outbound") || r.HasToken(sip.HRequire, "outbound") {
+			return sip.Status(439, "") // RFC 5626 §6
 		}
-		return
+		x.RegID = 0
 	}
-	direct := r.Count(sip.HVia) == 1
-	if info.Transport != sip.UDP {
-		if direct || r.From.How != route.Peer {
+	g.outbound = g.outbound || x.RegID != 0
+	switch {
+	case len(g.update.Path) > 0:
+	case info.Transport != sip.UDP:
+		if r.From.How != route.Peer || r.Count(sip.HVia) == 1 {
 			x.Flow = r.Flow
 		}
-		g.outbound = x.RegID != 0
-		return
-	}
-	if x.RegID != 0 && direct {
-		x.Flow, g.outbound = r.Flow, true
-		return
-	}
-	if t, ok := c.URI.Param("transport"); ok && sip.TransportOf(t) != sip.UDP || c.URI.Is("sips") {
-		return
-	}
-	a, numeric := c.URI.Addr()
-	switch {
-	case !numeric:
-	case a.Unmap() == r.Flow.Remote.Addr() || r.From.How >= route.Trusted || !direct:
-		port := c.URI.Port
-		if port == 0 {
-			port = 5060
-		}
-		x.Flow = sip.Flow{Link: r.Flow.Link, Remote: netip.AddrPortFrom(a.Unmap(), port)}
-	default:
+	case x.RegID != 0:
 		x.Flow = r.Flow
+	default:
+		x.Flow = f.wayOfDatagrams(r, c)
 	}
+	return nil
+}
+
+// wayOfDatagrams is the way to a contact that was registered over UDP; without a Link the
+// contact is resolved for each request.
+func (f *role) wayOfDatagrams(r *route.Request, c *sip.Address) sip.Flow {
+	a, numeric := c.URI.Addr()
+	if numeric && len(c.URI.Params) > 0 {
+		_, elsewhere := c.URI.Param("maddr")
+		numeric = !elsewhere
+	}
+	a = a.Unmap()
+	if r.From.How < route.Trusted && (!numeric || a != r.Flow.Remote.Addr() && !f.mayName(a)) {
+		return r.Flow // where it leads is the sender's word alone
+	}
+	if t, ok := c.URI.Param("transport"); !numeric || ok && sip.TransportOf(t) != sip.UDP || c.URI.Is("sips") {
+		return sip.Flow{}
+	}
+	port := c.URI.Port
+	if port == 0 {
+		port = 5060
+	}
+	return sip.Flow{Link: r.Flow.Link, Remote: netip.AddrPortFrom(a, port)}
+}
+
+// mayName says whether anybody's Contact may name that address.
+func (f *role) mayName(a netip.Addr) bool {
+	for _, n := range f.ContactNetworks {
+		if n.Prefix.Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // store carries the REGISTER out and answers it.

@@ -6,9 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"fernamt/core/config"
 	"fernamt/core/route"
 	"fernamt/test/is"
 	"fernamt/wire/clock"
+	"fernamt/wire/gss"
 	"fernamt/wire/sip"
 )
 
@@ -118,6 +120,19 @@ func TestRegistrar(t *testing.T) {
 			[]string{ok, contactA + ";expires=3600", "Path: <sip:p1.x.test;lr>,<sip:p2.x.test;lr>"}, []string{"Path"}},
 		{"RFC 5626 §6", []string{contactA + instance + ";reg-id=1", "Supported: path, outbound"},
 			[]string{ok, contactA + ";expires=3600" + instance + ";reg-id=1", "Require: outbound", "Flow-Timer: 120"}, []string{"Require", "Flow-Timer"}},
+		{"RFC 5626 §6: first hop without outbound", []string{contactA + instance + ";reg-id=1", "Supported: path, outbound", "Path: <sip:p1.x.test;lr;ob>, <sip:p2.x.test;lr>"},
+			[]string{"SIP/2.0 439 First Hop Lacks Outbound Support"}, nil},
+		{"RFC 5626 §6: a hop that says nothing of itself", []string{contactA + instance + ";reg-id=1", "Supported: path, outbound", "Via: SIP/2.0/UDP 127.0.0.3;branch=z9hG4bKp"},
+			[]string{"SIP/2.0 439 First Hop Lacks Outbound Support"}, nil},
+		{"first hop without outbound, nor the phone", []string{contactA + instance + ";reg-id=1", "Path: <sip:p2.x.test;lr>"},
+			[]string{ok, contactA + ";expires=3600" + instance + ";reg-id=1"}, []string{"Require"}},
+		{"first hop with outbound", []string{contactA + instance + ";reg-id=1", "Supported: path, outbound", "Path: <sip:p1.x.test;lr>, <sip:p2.x.test;lr;ob>"},
+			[]string{ok, contactA + ";expires=3600" + instance + ";reg-id=1", "Require: outbound"}, []string{"Require"}},
+		{"contact is our address", []string{"Contact: <sip:u00000@127.0.0.1:15060>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
+		{"contact is our domain", []string{"Contact: <sip:u00001@BAR.test>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
+		{"contact is our host", []string{"Contact: <sip:u00001@bar.test:15060;transport=tcp>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
+		{"a phone on our host", []string{"Contact: <sip:u00001@bar.test:5071>"}, []string{ok, "Contact: <sip:u00001@bar.test:5071>;expires=3600"}, nil},
+		{"what is us may be removed", []string{"Contact: <sip:u00001@bar.test>;expires=0"}, []string{ok}, nil},
 		{"reg-id without instance is none", []string{contactA + ";reg-id=1", "Supported: outbound"}, []string{ok, contactA + ";expires=3600;reg-id=1"}, []string{"Require"}},
 		{"OC dialect", []string{contactA + instance, "Supported: gruu-10"},
 			[]string{ok, contactA + ";expires=3600" + instance + `;gruu="sip:u00000@bar.test;opaque=user:epid:CF4L2AMcWg2NmvFJquaVSgAA;gruu"`, "Expires: 3600"}, []string{"Expires"}},
@@ -204,4 +219,53 @@ func TestWayToPhone(t *testing.T) {
 	d := newDesk(t, func(r *role, _ *route.Config) { r.Trusted = nil })
 	got := d.talk(d.reg("c", 1, "Contact: <sip:u@10.0.0.1:7777>"))
 	is.Equal(t, lines(got[0])[0], "SIP/2.0 401 Unauthorized")
+}
+
+// signed sends a REGISTER of somebody who is not trusted, and again with the password.
+func (d *desk) signed(callID string, lines ...string) string {
+	d.t.Helper()
+	first := d.talk(d.reg(callID, 1, lines...))
+	_, v, ok := strings.Cut(first[0], "WWW-Authenticate: ")
+	is.True(d.t, ok, first[0])
+	v, _, _ = strings.Cut(v, "\r\n")
+	a, err := gss.Answer([]byte(v), gss.Login{User: "u00000", Password: "secret", Method: "REGISTER", URI: "sip:bar.test", NC: 1, CNonce: "c"})
+	is.NoErr(d.t, err)
+	return d.talk(d.reg(callID, 2, append(lines, "Authorization: "+a)...))[0]
+}
+
+// Nobody who is merely signed in has us write or dial where he likes: what is not where
+// the REGISTER came from is reached back over its flow.
+func TestNobodyIsSentElsewhere(t *testing.T) {
+	const back, anew = "127.0.0.1:15080", "invalid AddrPort"
+	second := "Via: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKfar"
+	for _, c := range []struct {
+		contact, more, want string
+	}{
+		{"<sip:u@127.0.0.1:7777>", "", "127.0.0.1:7777"}, // another port of the same phone
+		{"<sip:u@10.0.0.1:7777>", "", back},
+		{"<sip:u@10.0.0.1:7777>", second, back},
+		{"<sip:u@10.0.0.1:7777;transport=tcp>", "", back},
+		{"<sips:u@10.0.0.1:7777>", "", back},
+		{"<sip:u@phone.example.test>", "", back},
+		{"<sip:u@127.0.0.1:7777;transport=tcp>", "", anew},
+		{"<sip:u@127.0.0.1:7777;transport=tcp;maddr=10.0.0.1>", "", back},
+		{"<sip:u@127.0.0.1:7777;maddr=10.0.0.1>", "", back},
+		{"<tel:+4930>", "", back},
+		{"<sip:u@192.0.2.7:7777>", "", "192.0.2.7:7777"}, // allowed by contact_networks
+		{"<sip:u@192.0.2.7:7777;transport=tcp>", "", anew},
+	} {
+		d := newDesk(t, func(r *role, _ *route.Config) {
+			r.Trusted = nil
+			r.ContactNetworks = []config.Net{{Prefix: netip.MustParsePrefix("192.0.2.0/24")}}
+		})
+		list := []string{"Contact: " + c.contact}
+		if c.more != "" {
+			list = append(list, c.more)
+		}
+		is.Equal(t, lines(d.signed("c", list...))[0], ok, c.contact)
+		is.Equal(t, d.gate.Locations().All(clock.Mono())[0].Flow.Remote.String(), c.want, c.contact, c.more)
+	}
+	d := newDesk(t, func(r *role, _ *route.Config) { r.Trusted = nil })
+	is.Equal(t, lines(d.signed("c", contactA, "Path: <sip:10.0.0.1;transport=tcp;lr>"))[0], "SIP/2.0 403 Path Not Accepted From Here")
+	is.Equal(t, d.gate.Locations().Count(), 0)
 }
