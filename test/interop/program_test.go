@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// program is a process that the test started. It dies with the test.
+// program is a process that the test started, in a process group of its own, and ends.
 type program struct {
 	name string
 	cmd  *exec.Cmd
