@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -113,8 +114,10 @@ func TestBackupDamaged(t *testing.T) {
 	for at := 10; at < len(good); at += step { // the first octets of gzip say nothing about the content
 		bad := append([]byte{}, good...)
 		bad[at] ^= 0x10
-		is.NoErr(t, os.WriteFile(file, bad, 0o600))
-		is.True(t, Restore(t.Context(), to, file, Restoring{}) != nil, fmt.Sprint("octet ", at, " flipped"))
+		if !bytes.Equal(unzipped(bad), unzipped(good)) { // a few bits of gzip are padding: what they hold is no damage
+			is.NoErr(t, os.WriteFile(file, bad, 0o600))
+			is.True(t, Restore(t.Context(), to, file, Restoring{}) != nil, fmt.Sprint("octet ", at, " flipped"))
+		}
 		is.NoErr(t, os.WriteFile(file, good[:at], 0o600))
 		is.True(t, Restore(t.Context(), to, file, Restoring{}) != nil, fmt.Sprint("cut at ", at))
 	}
@@ -123,6 +126,19 @@ func TestBackupDamaged(t *testing.T) {
 	is.Equal(t, len(left), 0, "something was touched")
 	is.NoErr(t, os.WriteFile(file, good, 0o600))
 	is.NoErr(t, Restore(t.Context(), to, file, Restoring{}))
+}
+
+// unzipped is what a dump's text is, nil when gzip itself sees damage.
+func unzipped(b []byte) []byte {
+	zip, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil
+	}
+	text, err := io.ReadAll(zip)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 func TestNewerSchema(t *testing.T) {
