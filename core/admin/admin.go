@@ -156,6 +156,7 @@ func (t *Table) Run(ctx context.Context, argv []string, call *Call) error {
 	if call.Args, call.flags, err = t.usages[c.Name].parse(rest); err != nil {
 		return Usagef("%w\nusage: fernamt %s", err, strings.TrimSpace(c.Name+" "+c.Args))
 	}
+	call.qualify(t.usages[c.Name])
 	if err := c.Run(ctx, call); err != nil {
 		return name(c.Name, err)
 	}

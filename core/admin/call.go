@@ -44,6 +44,18 @@ func (c *Call) Arg(i int) string {
 	return c.Args[i]
 }
 
+// qualify gives an ADDRESS that must be there and has no domain the first of the settings.
+func (c *Call) qualify(u usage) {
+	if c.Settings == nil {
+		return
+	}
+	for i, w := range u.words {
+		if w.name == "ADDRESS" && !w.optional && i < len(c.Args) && c.Args[i] != "" && !strings.Contains(c.Args[i], "@") {
+			c.Args[i] += "@" + c.Settings.Domain()
+		}
+	}
+}
+
 // Flag returns a flag's value; "" when it was not given.
 func (c *Call) Flag(name string) string { return c.flags[name] }
 
@@ -77,7 +89,8 @@ func (c *Call) JSON(v any) error {
 	return e.Encode(v)
 }
 
-// Rows writes lines of columns under a heading; an empty list says so.
+// Rows writes lines of columns under a heading; an empty list says so. Cells may hold
+// what strangers sent.
 func (c *Call) Rows(none string, heading []string, rows [][]string) {
 	if len(rows) == 0 {
 		c.Printf("%s\n", none)
@@ -86,7 +99,13 @@ func (c *Call) Rows(none string, heading []string, rows [][]string) {
 	w := tabwriter.NewWriter(c.Out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, strings.ToUpper(strings.Join(heading, "\t")))
 	for _, r := range rows {
-		fmt.Fprintln(w, strings.Join(r, "\t"))
+		for i, cell := range r {
+			if i > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprint(w, Plain(cell))
+		}
+		fmt.Fprintln(w)
 	}
 	w.Flush()
 }

@@ -38,18 +38,28 @@ func Users() []Command {
 			Help: "Makes a password for one phone and prints it: it cannot be shown again\n\n" +
 				"--list shows the device passwords of the account, --revoke ends one, by name or number."},
 		{Name: "user enable", Args: "ADDRESS", Rights: Change, Help: "Readmits an account",
-			Run: func(ctx context.Context, c *Call) error { return c.Users.SetDisabled(ctx, c.Arg(0), false) }},
+			Run: func(ctx context.Context, c *Call) error {
+				return done(c, c.Users.SetDisabled(ctx, c.Arg(0), false), "is readmitted")
+			}},
 		{Name: "user disable", Args: "ADDRESS", Rights: Change, Help: "Bars an account: it cannot sign in nor be called",
-			Run: func(ctx context.Context, c *Call) error { return c.Users.SetDisabled(ctx, c.Arg(0), true) }},
+			Run: func(ctx context.Context, c *Call) error {
+				return done(c, c.Users.SetDisabled(ctx, c.Arg(0), true), "is barred")
+			}},
 		{Name: "user alias", Args: "ADDRESS [ALIAS...]", Rights: Change,
 			Help: "Sets the further addresses of an account; without any, removes them",
-			Run:  func(ctx context.Context, c *Call) error { return c.Users.SetAliases(ctx, c.Arg(0), c.Args[1:]) }},
+			Run: func(ctx context.Context, c *Call) error {
+				return done(c, c.Users.SetAliases(ctx, c.Arg(0), c.Args[1:]), "has "+count(len(c.Args)-1, "alias", "aliases"))
+			}},
 		{Name: "user number", Args: "ADDRESS [NUMBER...]", Rights: Change,
 			Help: "Sets the telephone numbers of an account (+4930123456); without any, removes them",
-			Run:  func(ctx context.Context, c *Call) error { return c.Users.SetNumbers(ctx, c.Arg(0), c.Args[1:]) }},
+			Run: func(ctx context.Context, c *Call) error {
+				return done(c, c.Users.SetNumbers(ctx, c.Arg(0), c.Args[1:]), "has "+count(len(c.Args)-1, "number", "numbers"))
+			}},
 		{Name: "user login", Args: "ADDRESS NAME", Rights: Change,
 			Help: "Sets the name that a person signs in with, apart from the address",
-			Run:  func(ctx context.Context, c *Call) error { return c.Users.SetLogin(ctx, c.Arg(0), c.Arg(1)) }},
+			Run: func(ctx context.Context, c *Call) error {
+				return done(c, c.Users.SetLogin(ctx, c.Arg(0), c.Arg(1)), "signs in as "+c.Arg(1))
+			}},
 		{Name: "user move", Args: "ADDRESS POOL", Rights: Change, Help: "Gives an account to another pool", Run: userMove},
 		{Name: "user limit", Args: "ADDRESS PHONES", Rights: Change,
 			Help: "Sets how many phones may be registered at once, 1 to 64", Run: userLimit},
@@ -228,11 +238,23 @@ func suggest(c *Call, err error) error {
 }
 
 func userRemove(ctx context.Context, c *Call) error {
-	if err := c.Users.Remove(ctx, c.Arg(0)); err != nil {
+	return done(c, c.Users.Remove(ctx, c.Arg(0)), "is removed")
+}
+
+// done says what was done to an account, or why it was not.
+func done(c *Call, err error, what string) error {
+	if err != nil {
 		return suggest(c, err)
 	}
-	c.Printf("%s is removed\n", c.Arg(0))
+	c.Printf("%s %s\n", c.Arg(0), what)
 	return nil
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
 }
 
 func userPassword(ctx context.Context, c *Call) error {
@@ -240,8 +262,15 @@ func userPassword(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
+	initial := false
+	if a, err := c.Users.Show(c.Arg(0)); err == nil {
+		initial = shown(c.Users, a).Password == "initial"
+	}
 	if err := c.Users.SetPassword(ctx, c.Arg(0), p); err != nil {
 		return suggest(c, err)
+	}
+	if initial {
+		fmt.Fprintf(c.Err, "the initial password has ended: phones that used it need one of their own, from fernamt user device %s\n", c.Arg(0))
 	}
 	if drawn {
 		c.Printf("password: %s\n", p)
@@ -313,8 +342,5 @@ func userLimit(ctx context.Context, c *Call) error {
 	if _, err := fmt.Sscanf(c.Arg(1), "%d", &n); err != nil {
 		return Usagef("%s is not a number", c.Arg(1))
 	}
-	if err := c.Users.SetMaxBindings(ctx, c.Arg(0), n); err != nil {
-		return suggest(c, err)
-	}
-	return nil
+	return done(c, c.Users.SetMaxBindings(ctx, c.Arg(0), n), "may have "+count(n, "phone", "phones")+" registered")
 }

@@ -52,7 +52,7 @@ func showMessage(c *admin.Call, m *trace.Message) error {
 			"local": m.Local.String(), "remote": m.Remote.String(), "door": m.Door, "message": string(m.Bytes)})
 	}
 	_, err := fmt.Fprintf(c.Out, "%s %s %s %s %s %s\n%s\n", m.Time.Format("15:04:05.000000"), word, m.Transport, m.Local, arrow,
-		m.Remote, strings.TrimRight(strings.ReplaceAll(string(m.Bytes), "\r\n", "\n"), "\n")+"\n")
+		m.Remote, strings.TrimRight(admin.PlainLines(string(m.Bytes)), "\n")+"\n")
 	return err
 }
 
