@@ -29,11 +29,18 @@ func TestMeanings(t *testing.T) {
 	}
 	for code, want := range map[string]error{
 		"53100": ErrFull, "58030": ErrBroken, "XX001": ErrBroken, "57P01": ErrUnavailable, "08006": ErrUnavailable,
-		"23505": ErrExists, "25006": ErrReadOnly, "42601": cause,
+		"28P01": ErrLogin, "28000": ErrLogin, "23505": ErrExists, "25006": ErrReadOnly, "42601": cause,
 	} {
 		err := postgresMeaning(code, cause)
 		is.True(t, errors.Is(err, want) && errors.Is(err, cause), fmt.Sprint(code, err))
 	}
+}
+
+// TestOneLine: what goes wrong is one line, though the driver tells of each try.
+func TestOneLine(t *testing.T) {
+	err := (*postgresEngine)(nil).classify(fmt.Errorf("failed to connect to x:\n\t127.0.0.1:1: %w\n\t127.0.0.1:1: %w", syscall.ECONNREFUSED, syscall.ECONNREFUSED))
+	is.True(t, errors.Is(err, ErrUnavailable) && errors.Is(err, syscall.ECONNREFUSED), err.Error())
+	is.Equal(t, err.Error(), "database server cannot be reached (failed to connect to x: 127.0.0.1:1: connection refused)")
 }
 
 // TestDiskFull fills a small file system, or where mounting one is not allowed the number of

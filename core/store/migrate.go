@@ -99,8 +99,7 @@ func (db *DB) bringUpToDate(ctx context.Context) error {
 		return fmt.Errorf("the data has schema %d and this fernamt knows up to %d: "+
 			"start the newer fernamt, or restore a backup that this one made", have, want)
 	case db.cfg.ReadOnly:
-		return fmt.Errorf("the data has schema %d and this fernamt needs %d: start the server once to bring it up to date",
-			have, want)
+		return fmt.Errorf("the data has schema %d and this fernamt needs %d: %w", have, want, ErrOld)
 	}
 	if have > 0 {
 		if err := db.backupBefore(ctx, have, want); err != nil {

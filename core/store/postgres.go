@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -190,6 +191,7 @@ func (*postgresEngine) script(ctx context.Context, c *sql.Conn, text string) err
 func (p *postgresEngine) close() error { return p.db.Close() }
 
 func (p *postgresEngine) classify(err error) error {
+	err = oneLine(err)
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		return postgresMeaning(pe.Code, err)
@@ -203,6 +205,28 @@ func (p *postgresEngine) classify(err error) error {
 	return err
 }
 
+// onOneLine is an error whose text takes one line: pgx gives each address and try one of its own.
+type onOneLine struct {
+	error
+	text string
+}
+
+func (e onOneLine) Error() string { return e.text }
+func (e onOneLine) Unwrap() error { return e.error }
+
+func oneLine(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "\n") {
+		return err
+	}
+	var parts []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if line = strings.TrimSpace(line); !slices.Contains(parts, line) {
+			parts = append(parts, line)
+		}
+	}
+	return onOneLine{err, strings.ReplaceAll(strings.Join(parts, "; "), ":; ", ": ")}
+}
+
 // PostgreSQL's codes, https://www.postgresql.org/docs/15/errcodes-appendix.html.
 func postgresMeaning(code string, err error) error {
 	switch {
@@ -210,6 +234,8 @@ func postgresMeaning(code string, err error) error {
 		return fmt.Errorf("%w (%w)", ErrExists, err)
 	case code == "53100":
 		return fmt.Errorf("%w (%w)", ErrFull, err)
+	case strings.HasPrefix(code, "28"):
+		return fmt.Errorf("%w (%w)", ErrLogin, err)
 	case code == "25006":
 		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
 	case strings.HasPrefix(code, "58"), strings.HasPrefix(code, "XX"):

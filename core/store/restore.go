@@ -130,7 +130,7 @@ func settle(ctx context.Context, path string, replace bool) error {
 		return nil // a damaged store is what a restore is for
 	}
 	if err == nil && rows > 0 {
-		err = fmt.Errorf("the store holds data (%d rows): say that it is to be replaced", rows)
+		err = fmt.Errorf("the store holds data (%d rows): say --replace to have the backup in its place", rows)
 	}
 	return err
 }

@@ -33,7 +33,7 @@ func restorePostgres(ctx context.Context, cfg Config, path string, info BackupIn
 		return err
 	}
 	if rows > 0 && !how.Replace {
-		return fmt.Errorf("the store holds data (%d rows): say that it is to be replaced", rows)
+		return fmt.Errorf("the store holds data (%d rows): say --replace to have the backup in its place", rows)
 	}
 	// One left behind by a restore that was killed is of no use.
 	for _, q := range []string{"drop schema if exists " + newSchemaName + " cascade", "create schema " + newSchemaName} {

@@ -44,6 +44,10 @@ var (
 		"restart, run 'fernamt check', restore the last backup if damage is found")
 	// ErrUnavailable says that the database server cannot be reached; whether the last write was kept is unknown.
 	ErrUnavailable = errors.New("database server cannot be reached")
+	// ErrLogin says that the database server refuses user or password.
+	ErrLogin = errors.New("database server refuses user or password")
+	// ErrOld says that the data waits for a migration, which nobody makes who only reads.
+	ErrOld = errors.New("start the server once to bring it up to date")
 	// ErrInUse says that another process has the store open.
 	ErrInUse = errors.New("in use")
 	// ErrReadOnly says that the store, or this transaction, may only be read.
