@@ -103,6 +103,10 @@ func (d *role) onRequest(r *route.Request) {
 func (d *role) onSelf(r *route.Request) error {
 	switch r.Method() {
 	case sip.REGISTER:
+		// The front end believes a Path that we bring: it must be ours alone.
+		if r.Has(sip.HPath) && r.From.How < route.Trusted {
+			return sip.Status(403, "Path Not Accepted From Here")
+		}
 		home := ""
 		if r.From.Account != nil {
 			home = r.From.Account.Home

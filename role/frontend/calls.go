@@ -79,8 +79,13 @@ func calledAddress(r *route.Request) string {
 	return string(r.RequestURI())
 }
 
-// Passing implements proxy.Watcher: it sees the 2xx go by.
+// Passing implements proxy.Watcher: it sees the final response go by. A call that fails is
+// over at once, since the same Call-ID may come again with a password (RFC 3261 §22.2) or
+// another session timer (RFC 4028 §7.4), long before the transaction has ended.
 func (x *call) Passing(_ *proxy.Context, code int, m *sip.Message, _ *proxy.Target) {
+	if code >= 300 {
+		x.failed(code)
+	}
 	if code/100 != 2 {
 		return
 	}
@@ -102,7 +107,8 @@ func (x *call) Passing(_ *proxy.Context, code int, m *sip.Message, _ *proxy.Targ
 	}
 }
 
-// Over implements proxy.Watcher: a call that nobody took is over with its transaction.
+// Over implements proxy.Watcher: a call without any final response is over with its
+// transaction.
 func (x *call) Over(_ *proxy.Context, code int) {
 	if code/100 != 2 {
 		x.failed(code)

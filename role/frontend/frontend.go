@@ -33,6 +33,8 @@ import (
 	"fernamt/core/room"
 	"fernamt/core/route"
 	"fernamt/wire/ports"
+	"fernamt/wire/proxy"
+	"fernamt/wire/sip"
 )
 
 type role struct {
@@ -54,6 +56,7 @@ type role struct {
 	record  recorder
 	pool    sync.Pool // of *registration
 	date    atomic.Pointer[dateLine]
+	lost    func(*proxy.Context, *sip.Message, *proxy.Target, int) bool // takeLost, made once
 }
 
 // New returns the role with its defaults.
@@ -124,6 +127,7 @@ func (f *role) Run(ctx context.Context, h *host.Host) error {
 func (f *role) begin(ctx context.Context, h *host.Host) (*sync.WaitGroup, error) {
 	f.h, f.gate = h, h.Route
 	f.pool.New = func() any { return new(registration) }
+	f.lost = f.takeLost
 	f.calls.init()
 	var err error
 	if f.box, err = room.Open(ctx, h.Store); err != nil {

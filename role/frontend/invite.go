@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 
 	"fernamt/core/ident"
@@ -50,10 +51,16 @@ func (f *role) onInvite(r *route.Request) {
 	}
 	plan.Targets = targets
 	plan.More = t.more
-	if t.at.Forwarding.NoAnswer != "" {
-		plan.Ring = t.at.Forwarding.RingTime()
+	if c := r.Forward(&plan); c != nil {
+		t.announce(c, r.Message, 0)
 	}
-	r.Forward(&plan)
+}
+
+// announce tells the caller of forwardings beyond the first n (RFC 3261 §21.1.3).
+func (t *trip) announce(c *proxy.Context, m *sip.Message, n int) {
+	if len(t.marks) > n {
+		_ = c.Server().Respond(m, 181, nil) // too late when the call is over already
+	}
 }
 
 // end answers a call that goes nowhere.
@@ -99,8 +106,7 @@ func (t *trip) ring(a *ident.Account) (ts []proxy.Target, code int) {
 		t.dress(&ts[i])
 	}
 	for _, other := range fwd.Ring {
-		more := t.also(other)
-		ts = append(ts, more...)
+		ts = append(ts, t.also(other)...)
 	}
 	if len(ts) == 0 {
 		if fwd.Offline != "" {
@@ -108,9 +114,11 @@ func (t *trip) ring(a *ident.Account) (ts []proxy.Target, code int) {
 		}
 		return nil, 480
 	}
-	for i := range ts { // simultaneous ring: in the first group
-		if i > 0 && ts[i].Group < ts[i-1].Group {
-			ts[i].Group = ts[i-1].Group
+	// Who rings along does so with the first group.
+	slices.SortStableFunc(ts, func(x, y proxy.Target) int { return x.Group - y.Group })
+	if fwd.NoAnswer != "" {
+		for i := range ts {
+			ts[i].Ring = fwd.RingTime()
 		}
 	}
 	t.group = ts[len(ts)-1].Group + 1
@@ -170,23 +178,42 @@ func (t *trip) divert(a *ident.Account, target, reason string) ([]proxy.Target, 
 }
 
 // more is asked when nobody took the call; code says why.
-func (t *trip) more(_ *proxy.Context, code int) ([]proxy.Target, bool) {
-	fwd := &t.at.Forwarding
-	to, reason := "", ""
-	switch {
-	case code == 486 || code == 600:
-		to, reason = fwd.Busy, "user-busy"
-	case code == 408 || code == 487 || code == 480 && fwd.NoAnswer != "":
-		to, reason = fwd.NoAnswer, "no-answer"
-	case code == 430 || code == 503:
-		to, reason = fwd.Offline, "unavailable"
-	}
+func (t *trip) more(c *proxy.Context, code int) ([]proxy.Target, bool) {
+	to, reason := t.onward(code, c.Heard())
 	if to == "" {
 		return nil, false
 	}
 	t.now = t.f.gate.Now()
+	before := len(t.marks)
 	ts, _ := t.divert(t.at, to, reason)
+	if len(ts) > 0 {
+		t.announce(c, c.Request(), before)
+	}
 	return ts, false
+}
+
+// onward says where a call goes that ended with code, and why; heard: a phone rang or
+// answered. A 6xx ends the search before anybody is asked (RFC 3261 §16.7 step 5).
+func (t *trip) onward(code int, heard bool) (to, reason string) {
+	fwd := &t.at.Forwarding
+	unreachable := false
+	switch code {
+	case 486:
+		return fwd.Busy, "user-busy"
+	case 430, 503:
+		unreachable = true
+	case 480: // ours for a dead link; some phones say so when nobody comes
+		unreachable = !heard && fwd.Offline != ""
+	case 408:
+		unreachable = !heard && fwd.NoAnswer == ""
+	case 487:
+	default:
+		return "", ""
+	}
+	if unreachable {
+		return fwd.Offline, "unavailable"
+	}
+	return fwd.NoAnswer, "no-answer"
 }
 
 // dress has a target's request tell how it came to be forwarded.

@@ -4,31 +4,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"fernamt/core/ident"
+	"fernamt/core/location"
 	"fernamt/core/room"
 	"fernamt/core/route"
 	"fernamt/wire/proxy"
 	"fernamt/wire/sip"
 )
 
-// onMessage sends a MESSAGE to the person's phones, or keeps it when there are none
-// (RFC 3428).
+// How long the phones of somebody whose messages are kept may give no sign. All of them
+// together must stay below the sender's own patience, timer F.
+const (
+	silence    = 8 * time.Second
+	allSilence = 24 * time.Second
+)
+
+// onMessage sends a MESSAGE to the person's phones, or keeps it when there are none or
+// none of them is there (RFC 3428).
+//
+// A phone that took a message whose answer got lost, or came after the silence that is
+// allowed, gets it again with the next registration: with the same Call-ID, CSeq and From
+// tag, by which it can tell. It is stored and acknowledged once.
 func (f *role) onMessage(r *route.Request) {
 	ts := f.phones(r.To.AOR, r.Now, nil, 0)
+	keeps := f.OfflineMessages && r.From.How >= route.User
 	if len(ts) > 0 {
 		plan := proxy.Plan{Element: r.Role, Targets: ts}
+		if keeps {
+			plan.Lost = f.lost
+			patience := min(silence, allSilence/time.Duration(ts[len(ts)-1].Group+1))
+			for i := range ts {
+				ts[i].Ring, ts[i].Ref = patience, r.To.Account
+			}
+		}
 		if f.RecordMessages {
 			plan.Watch = newLetter(f, r)
 		}
 		r.Forward(&plan)
 		return
 	}
-	if !f.OfflineMessages || r.From.How < route.User {
+	if !keeps {
 		r.Reply(480, nil)
 		return
 	}
@@ -37,15 +58,30 @@ func (f *role) onMessage(r *route.Request) {
 		return
 	}
 	m, a := r.Clone(), r.To.Account
-	go f.keep(c, m, a)
+	go f.keep(c, m, a, r.Now)
 }
 
-// keep stores m and acknowledges it only then.
-func (f *role) keep(c *proxy.Context, m *sip.Message, a *ident.Account) {
+// takeLost keeps a MESSAGE that no phone took, if that is because none is there.
+func (f *role) takeLost(c *proxy.Context, m *sip.Message, t *proxy.Target, code int) bool {
+	a, _ := t.Ref.(*ident.Account)
+	switch code {
+	case 408, 430, 480, 503:
+	default:
+		return false
+	}
+	own := m.Clone()
+	go f.keep(c, own, a, f.gate.Now()-int64(t.Ring)*int64(t.Group+1))
+	return true
+}
+
+// keep stores m and acknowledges it only then. Phones that have registered since may have
+// it at once; since is on the monotonic clock.
+func (f *role) keep(c *proxy.Context, m *sip.Message, a *ident.Account, since int64) {
+	defer c.Survive(m)
 	cseq, _, _ := m.CSeq()
 	k := room.Message{Account: a.ID, Key: room.Key(m.CallID(), cseq, m.FromTag()), From: string(m.Get(sip.HFrom)),
 		To: string(m.Get(sip.HTo)), Type: string(m.Get(sip.HContentType)), Body: m.Body(), At: time.Now()}
-	for _, h := range [...]sip.Header{sip.HSubject, sip.HPAssertedIdentity, sip.HContentEncoding, sip.HOrganization} {
+	for _, h := range [...]sip.Header{sip.HCallID, sip.HCSeq, sip.HSubject, sip.HPAssertedIdentity, sip.HContentEncoding, sip.HOrganization} {
 		if v := m.Get(h); v != nil {
 			k.Headers = append(k.Headers, h.String()+": "+string(v))
 		}
@@ -69,10 +105,21 @@ func (f *role) keep(c *proxy.Context, m *sip.Message, a *ident.Account) {
 		c.Reply(m, 500, nil)
 	default:
 		c.Reply(m, 202, nil)
-		if len(f.phones([]byte(a.Address), f.gate.Now(), nil, 0)) > 0 { // somebody came meanwhile
+		if f.cameSince(a, since) {
 			f.deliver.to(a)
 		}
 	}
+}
+
+// cameSince says whether a phone of a's has registered since then.
+func (f *role) cameSince(a *ident.Account, since int64) bool {
+	var room [8]location.Binding
+	for _, b := range f.gate.Locations().Lookup([]byte(a.Address), f.gate.Now(), room[:0]) {
+		if b.Updated >= since {
+			return true
+		}
+	}
+	return false
 }
 
 // delivery hands waiting messages over, one person at a time each.
@@ -108,7 +155,7 @@ func (d *delivery) to(a *ident.Account) {
 func (d *delivery) run(a *ident.Account) {
 	defer d.all.Done()
 	for {
-		if err := d.hand(a); err != nil && d.ctx.Err() == nil {
+		if err := d.try(a); err != nil && d.ctx.Err() == nil {
 			d.f.h.Log.Warn("waiting messages not delivered", "user", a.Address, "err", err)
 		}
 		d.mu.Lock()
@@ -120,6 +167,16 @@ func (d *delivery) run(a *ident.Account) {
 		d.busy[a.ID] = false
 		d.mu.Unlock()
 	}
+}
+
+// try is hand, and outlives a panic.
+func (d *delivery) try(a *ident.Account) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return d.hand(a)
 }
 
 // hand delivers in order and stops at the first message that no phone can be reached for.
@@ -183,13 +240,15 @@ func (f *role) letter(a *ident.Account, m room.Message) *sip.Message {
 	}
 	q.Add(sip.HFrom, []byte(from))
 	q.Add(sip.HTo, []byte(noTag(m.To)))
-	q.Add(sip.HCallID, fmt.Appendf(nil, "w%d-%s@%s", m.ID, m.Key, f.h.Settings.Domain()))
-	q.Add(sip.HCSeq, []byte("1 MESSAGE"))
 	q.Add(sip.HMaxForwards, []byte("70"))
 	for _, line := range m.Headers {
 		if name, value, ok := strings.Cut(line, ": "); ok {
 			q.AddName(name, []byte(value))
 		}
+	}
+	if !q.Has(sip.HCallID) { // kept by a version that did not note it
+		q.Add(sip.HCallID, fmt.Appendf(nil, "w%d-%s@%s", m.ID, m.Key, f.h.Settings.Domain()))
+		q.Add(sip.HCSeq, []byte("1 MESSAGE"))
 	}
 	if m.Type != "" {
 		q.SetBody(m.Type, m.Body)
@@ -218,8 +277,8 @@ func newLetter(f *role, r *route.Request) *letterWatch {
 }
 
 // Passing implements proxy.Watcher.
-func (l *letterWatch) Passing(_ *proxy.Context, code int, _ *sip.Message, _ *proxy.Target) {
-	if code/100 == 2 {
+func (l *letterWatch) Passing(_ *proxy.Context, code int, m *sip.Message, _ *proxy.Target) {
+	if code/100 == 2 && m != nil { // our own 202 says that it is kept; the box tells of that
 		l.f.record.add(l.sent)
 		l.f.record.add(room.Delivered{Key: l.sent.Key, From: l.sent.From, To: l.sent.To})
 	}
