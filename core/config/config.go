@@ -58,8 +58,9 @@ type DNS struct {
 
 // SIP is about the protocol itself.
 type SIP struct {
-	Digest []string `toml:"digest" doc:"Digest algorithms offered, best first: SHA-256, MD5 (RFC 8760). Clients known to fail on two are asked for MD5 alone"`
-	Pace   Duration `toml:"pace" doc:"While datagrams come densely, how long to wait for several at once; saves processor time, costs that much latency; 0s: never"`
+	Digest  []string `toml:"digest" doc:"Digest algorithms offered, best first: SHA-256, MD5 (RFC 8760). Clients known to fail on two are asked for MD5 alone"`
+	Origins []string `toml:"origins" doc:"Hosts whose web pages may open a WebSocket here, beside this server's own; * stands for a part of a name"`
+	Pace    Duration `toml:"pace" doc:"While datagrams come densely, how long to wait for several at once; saves processor time, costs that much latency; 0s: never"`
 }
 
 // Limits bounds what is asked of the server.

@@ -31,7 +31,7 @@ func (p *Program) newGate(h *Host, offset int) (*route.Gate, error) {
 	g, err := route.New(route.Config{
 		Name: h.Name, Domains: h.Settings.Domains, Hosts: p.topology(h.Settings, offset), Users: h.Users, Doors: h.Doors,
 		Finder: newFinder(h.Settings, h.Doors), Dir: h.Data,
-		Algorithms: offered, Pace: time.Duration(h.Settings.SIP.Pace),
+		Algorithms: offered, Origins: h.Settings.SIP.Origins, Pace: time.Duration(h.Settings.SIP.Pace),
 		Limits: route.Limits{PerAddress: l.RequestsPerAddress, UserFailures: l.UserFailures, AddrFailures: l.AddressFailures,
 			Ban: time.Duration(l.BanTime), Transactions: l.Transactions, Memory: uint64(l.Memory) << 20},
 		Transport: transport.Limits{Header: l.MessageHeader, Body: l.MessageBody, Connections: l.Connections,
