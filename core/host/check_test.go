@@ -7,13 +7,17 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"fernamt/core/admin"
+	"fernamt/core/config"
 	"fernamt/test/is"
 	"fernamt/wire/ports"
 )
@@ -34,17 +38,17 @@ func pair(t *testing.T, dir, name string, life time.Duration) {
 }
 
 // checked is what check --format json says, by area; the text is the first bad finding's, or the first's.
-func (r *rig) checked(status int) map[string]finding {
+func (r *rig) checked(status int) map[string]admin.Finding {
 	r.t.Helper()
 	got, out, errs := r.do("", "check --format json")
 	is.Equal(r.t, got, status, out+errs)
 	var all struct {
 		OK       bool
-		Findings []finding
+		Findings []admin.Finding
 	}
 	is.NoErr(r.t, json.Unmarshal([]byte(out), &all), out)
 	is.Equal(r.t, all.OK, status == 0)
-	m := map[string]finding{}
+	m := map[string]admin.Finding{}
 	for _, f := range all.Findings {
 		if old, ok := m[f.Area]; !ok || old.OK && !f.OK {
 			m[f.Area] = f
@@ -133,4 +137,34 @@ func TestPorts(t *testing.T) {
 	for _, p := range ownPorts(nil) {
 		is.NoErr(t, p.Check())
 	}
+}
+
+// TestCheckStores: several hosts with a store each do not know one another's people; and what others made, start cannot make anew.
+func TestCheckStores(t *testing.T) {
+	r := newRig(t, &echo{})
+	s := config.Defaults()
+	s.File = filepath.Join(r.dir, settingsFile)
+	s.Hosts = []config.Host{{Name: "a", Roles: []string{"frontend"}}, {Name: "b", Roles: []string{"director"}}}
+	told := func(s *config.Settings) bool {
+		f := &admin.Findings{}
+		p := r.program("", &output{}, &output{})
+		p.data = r.dir
+		p.checkStorage(t.Context(), f, s)
+		return slices.ContainsFunc(f.List, func(x admin.Finding) bool { return !x.OK && strings.Contains(x.What, "several hosts need PostgreSQL") })
+	}
+	is.True(t, told(s), "two stores")
+	s.Hosts = s.Hosts[:1]
+	is.True(t, !told(s), "one store")
+	s.Certificates = []config.Certificate{{Cert: "pub.pem"}}
+	is.True(t, strings.Contains(mendKeys(s, errors.New("certificate "+s.Path("pub.pem")+": bad")), "get the certificate"), "from outside")
+	is.True(t, strings.Contains(mendKeys(s, errors.New("x")), "fernamt start"), "our own")
+}
+
+// TestQuickstartNoRight: a folder that cannot be looked into is not said to be full.
+func TestQuickstartNoRight(t *testing.T) {
+	r := newRig(t)
+	is.NoErr(t, os.WriteFile(filepath.Join(r.dir, "file"), nil, 0o600))
+	r.dir = filepath.Join(r.dir, "file", "below")
+	status, _, errs := r.do("", "quickstart a.test --address 127.0.0.1")
+	is.True(t, status == 1 && strings.Contains(errs, "not a directory") && !strings.Contains(errs, "already"), errs)
 }

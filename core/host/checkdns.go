@@ -8,19 +8,20 @@ import (
 	"strings"
 	"time"
 
+	"fernamt/core/admin"
 	"fernamt/core/config"
 	"fernamt/core/listen"
 )
 
 // checkDNS asks for the records that quickstart printed. Names that can never be in
 // DNS (RFC 6761: test, localhost, invalid, example) are passed over.
-func checkDNS(ctx context.Context, f *findings, s *config.Settings, self *config.Host, doors *listen.Doors) {
+func checkDNS(ctx context.Context, f *admin.Findings, s *config.Settings, self *config.Host, doors *listen.Doors) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	r := doors.Resolver(doorDNS, doorDNSTCP)
 	for _, domain := range s.Domains {
 		if special(domain) {
-			f.good("dns", "%s is a name for tests, nobody asks for it", domain)
+			f.Good("dns", "%s is a name for tests, nobody asks for it", domain)
 			continue
 		}
 		const mend = "enter the records at your DNS provider: fernamt config dns"
@@ -32,14 +33,14 @@ func checkDNS(ctx context.Context, f *findings, s *config.Settings, self *config
 			var de *net.DNSError
 			switch {
 			case errors.As(err, &de) && de.IsNotFound:
-				f.bad("dns", mend, "there is no SRV record %s", name)
+				f.Bad("dns", mend, "there is no SRV record %s", name)
 			case err != nil:
-				f.bad("dns", "look at /etc/resolv.conf", "%s: %v", name, err)
+				f.Bad("dns", "look at /etc/resolv.conf", "%s: %v", name, err)
 				return
 			case !slices.ContainsFunc(list, func(x *net.SRV) bool { return ours(s, x.Target) }):
-				f.bad("dns", mend, "%s leads to %s, which is no host of these settings", name, list[0].Target)
+				f.Bad("dns", mend, "%s leads to %s, which is no host of these settings", name, list[0].Target)
 			default:
-				f.good("dns", "%s leads to %s", name, list[0].Target)
+				f.Good("dns", "%s leads to %s", name, list[0].Target)
 			}
 		}
 	}
@@ -47,9 +48,9 @@ func checkDNS(ctx context.Context, f *findings, s *config.Settings, self *config
 		return
 	}
 	if list, err := r.LookupHost(ctx, self.Name); err != nil {
-		f.bad("dns", "enter an A or AAAA record for "+self.Name, "%s has no address", self.Name)
+		f.Bad("dns", "enter an A or AAAA record for "+self.Name, "%s has no address", self.Name)
 	} else {
-		f.good("dns", "%s is at %s", self.Name, strings.Join(list, " "))
+		f.Good("dns", "%s is at %s", self.Name, strings.Join(list, " "))
 	}
 }
 

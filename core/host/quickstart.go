@@ -28,11 +28,11 @@ func (p *Program) quickstart(ctx context.Context, c *admin.Call) error {
 		return err
 	}
 	dir := p.dataDir()
+	if err := makeDir(dir); err != nil { // first: who may not look in cannot tell what is there
+		return err
+	}
 	if !fresh(dir) {
 		return fmt.Errorf("%s is there already; quickstart writes over nothing", filepath.Join(dir, settingsFile))
-	}
-	if err := makeDir(dir); err != nil {
-		return err
 	}
 	s := quickSettings(domain, addr, c.Flag("address") != "", p.oneHost())
 	s.File = filepath.Join(dir, settingsFile)

@@ -203,6 +203,7 @@ func (s *server) runUntil(ctx context.Context, p *Program, o serveOptions) error
 	for _, m := range s.host.Doors.Moved() {
 		fmt.Fprintf(p.Out, "door %s moved from %d to %d: no right to open ports under 1024\n", m.Door, m.From, m.To)
 	}
+	s.host.Log.Info("serving", "host", s.host.Name, "roles", o.self.Roles, "version", s.host.Version, "sockets", len(s.host.Doors.Live()))
 	fmt.Fprintln(p.Out, "ready")
 	notifyReady(os.Getpid())
 	go watchdog(ctx, s.health.alive)

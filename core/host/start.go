@@ -86,10 +86,10 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// fresh says whether a folder has no settings yet.
+// fresh says whether a folder has no settings yet, or none that can be seen: who writes there then hears why not.
 func fresh(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, settingsFile))
-	return os.IsNotExist(err)
+	return err != nil
 }
 
 // every is the names of all roles, in the order of roles.go.

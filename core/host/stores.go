@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"fernamt/core/admin"
@@ -16,7 +17,7 @@ func (p *Program) storeCommands() []admin.Command {
 		admin.Backup(),
 		{Name: "restore", Args: "PATH [--replace]", Where: admin.Stopped, Rights: admin.Own, Long: true, Run: p.restore,
 			Help: "Brings back what a backup holds, into an empty store of either engine\n\n" +
-				"--replace empties the store first; what was there is backed up before."},
+				"--replace puts it in the place of a store that holds data; what was there is kept beside."},
 	}
 }
 
@@ -44,6 +45,12 @@ func (p *Program) restore(ctx context.Context, c *admin.Call) error {
 		return err
 	}
 	c.Printf("%d rows of %s are back\n", info.Rows, info.Made.Local().Format(time.DateTime))
+	switch {
+	case how.Replace && s.Storage.DSN == "":
+		c.Printf("what was there is kept: rm %s once it is not needed\n", filepath.Join(c.Data, "store.db.replaced-*"))
+	case how.Replace:
+		c.Printf("what was there is kept in the database's schemas fernamt_replaced_*: drop them once they are not needed\n")
+	}
 	return nil
 }
 

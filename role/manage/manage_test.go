@@ -20,7 +20,7 @@ func suite() *host.Host {
 	return &host.Host{Role: "manage", Settings: s}
 }
 
-// Who may do what: operators that the settings name everything, hosts some, nobody else anything.
+// Who may do what: operators that the settings name everything, hosts that administer some, nobody else anything.
 func TestCaller(t *testing.T) {
 	m := &role{Operators: []string{"ops.example.test"}}
 	for _, c := range []struct {
@@ -30,7 +30,8 @@ func TestCaller(t *testing.T) {
 	}{
 		{[]string{"ops.example.test"}, admin.Caller{Name: "ops.example.test", Rights: admin.Own}, true},
 		{[]string{"fe2.example.test", "OPS.example.test"}, admin.Caller{Name: "OPS.example.test", Rights: admin.Own}, true},
-		{[]string{"FE2.example.test"}, admin.Caller{Name: "FE2.example.test", Rights: admin.Change}, true},
+		{[]string{"FE1.example.test"}, admin.Caller{Name: "FE1.example.test", Rights: admin.Change}, true},
+		{[]string{"fe2.example.test"}, admin.Caller{}, false},
 		{[]string{"phone.example.test"}, admin.Caller{}, false},
 		{[]string{"example.test"}, admin.Caller{}, false},
 		{nil, admin.Caller{}, false},
