@@ -53,7 +53,8 @@ type People interface {
 // Finder turns a URI into hops (RFC 3263).
 type Finder interface {
 	Locate(ctx context.Context, u sip.URI) ([]sip.Hop, error)
-	Cached(u sip.URI) ([]sip.Hop, bool) // never blocks
+	LocateVia(ctx context.Context, via sip.Via) ([]sip.Hop, error) // for a response
+	Cached(u sip.URI) ([]sip.Hop, bool)                            // never blocks
 }
 
 // Host is one host of the topology.
@@ -102,6 +103,7 @@ type Gate struct {
 	requests  sync.Pool
 	signed    signedIn
 	held      atomic.Int64 // transactions, a quarter of a second old
+	strays    atomic.Int64 // responses that look for another way now
 	stats     counters
 	here      netip.Addr // of this machine, for sockets that are bound to every address
 
@@ -162,7 +164,7 @@ func New(c Config) (*Gate, error) {
 	g.scene.Store(&scene{})
 	g.layer = transport.New(transport.Config{Receive: g.receive, Dial: g.dial, Trace: c.Trace, Closed: g.closed,
 		Origins: c.Origins, Pace: c.Pace, Limits: c.Transport, Log: c.Log})
-	g.trans = transaction.New(transaction.Config{User: user{g}, Wheel: g.wheel, Timers: c.Timers, SentBy: g.sentBy, Signer: c.Signer})
+	g.trans = transaction.New(transaction.Config{User: user{g}, Wheel: g.wheel, Timers: c.Timers, SentBy: g.sentBy, Signer: c.Signer, Astray: g.astray})
 	g.wheel.Panicked = func(v any) { g.panicked("a timer panicked", v) }
 	g.proxy = proxy.New(proxy.Config{Layer: g.trans, Dialer: ways{g}, Wheel: g.wheel, Leaving: g.leaving,
 		Panicked: func(v any) { g.panicked("forwarding a request panicked", v) }})

@@ -65,6 +65,10 @@ type Config struct {
 	// SentBy appends host:port for our Via on this flow; nil: the link's local address.
 	SentBy func(dst []byte, f sip.Flow) []byte
 	Signer Signer // nil: nothing is signed
+	// Astray is offered a final response of a server transaction that its connection did
+	// not take, and why. It must not block; b is its own. true: it sees to it that the
+	// response goes by another way (RFC 3261 §18.2.2), with Resend. nil: nothing is offered.
+	Astray func(f sip.Flow, b []byte, why error) bool
 }
 
 const shards = 64
@@ -76,6 +80,7 @@ type Layer struct {
 	t      Timers
 	sentBy func(dst []byte, f sip.Flow) []byte
 	signer Signer
+	astray func(f sip.Flow, b []byte, why error) bool
 	seed   [2]maphash.Seed
 	mark   [8]byte
 
@@ -105,7 +110,7 @@ type counters struct {
 
 // New makes a layer. The wheel must be running.
 func New(c Config) *Layer {
-	l := &Layer{user: c.User, wheel: c.Wheel, t: c.Timers, sentBy: c.SentBy, signer: c.Signer}
+	l := &Layer{user: c.User, wheel: c.Wheel, t: c.Timers, sentBy: c.SentBy, signer: c.Signer, astray: c.Astray}
 	if l.t == (Timers{}) {
 		l.t = defaultTimers
 	}
@@ -240,6 +245,9 @@ func ReplyFlow(m *sip.Message) sip.Flow {
 	f.Remote = addrPort(f.Remote, port)
 	return f
 }
+
+// Resend sends a response that went astray by another way.
+func (l *Layer) Resend(f sip.Flow, b []byte) error { return l.transmit(f, b) }
 
 // transmit sends whole messages; a signature comes last.
 func (l *Layer) transmit(f sip.Flow, b []byte) error {

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"sync"
@@ -134,7 +135,11 @@ func (s *Server) Send(b []byte, code int) error {
 		return err
 	}
 	s.mu.Unlock()
-	return s.l.transmit(s.flow, b)
+	err := s.l.transmit(s.flow, b)
+	if err != nil && code >= 200 && s.stream && s.l.astray != nil && s.l.astray(s.flow, bytes.Clone(b), err) {
+		return nil // it is on its way
+	}
+	return err
 }
 
 // step moves the state for a response of ours (RFC 3261 figures 7 and 8).
