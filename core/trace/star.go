@@ -127,36 +127,26 @@ func isStarred(name []byte) bool {
 
 // starUserInfo covers the password of sip:user:password@host.
 func starUserInfo(line []byte) {
-	for off := 0; ; {
-		i := bytes.Index(line[off:], []byte("sip"))
-		if i < 0 {
-			return
+	for i := range line {
+		if line[i] == ':' && isSIP(line[:i]) {
+			starPassword(line[i+1:])
 		}
-		i += off + 3
-		off = i
-		if i < len(line) && line[i] == 's' {
-			i++
-		}
-		if i >= len(line) || line[i] != ':' {
-			continue
-		}
-		colon := -1
-		for j := i + 1; j < len(line); j++ {
-			switch line[j] {
-			case ':':
-				if colon < 0 {
-					colon = j
-				}
-				continue
-			case '@':
-				if colon >= 0 {
-					stars(line[colon+1 : j])
-				}
-			case '>', ' ', '\r', '"', '<':
-			default:
-				continue
-			}
-			break
+	}
+}
+
+// isSIP says whether what stands before a colon ends in sip or sips, in any case.
+func isSIP(b []byte) bool {
+	if n := len(b); n > 0 && b[n-1]|0x20 == 's' {
+		b = b[:n-1]
+	}
+	return len(b) >= 3 && bytes.EqualFold(b[len(b)-3:], []byte("sip"))
+}
+
+// starPassword covers what stands between the first colon of a URI's rest and its @.
+func starPassword(rest []byte) {
+	if i := bytes.IndexAny(rest, "@> \r\"<"); i >= 0 && rest[i] == '@' {
+		if colon := bytes.IndexByte(rest[:i], ':'); colon >= 0 {
+			stars(rest[colon+1 : i])
 		}
 	}
 }
@@ -191,7 +181,7 @@ func starBody(b []byte) {
 // starElement covers the text of <password>…</password> within one line.
 func starElement(line []byte, tag string) {
 	for off := 0; ; {
-		i := bytes.Index(bytes.ToLower(line[off:]), []byte(tag))
+		i := indexFold(line[off:], tag)
 		if i < 0 {
 			return
 		}
@@ -205,6 +195,17 @@ func starElement(line []byte, tag string) {
 		}
 		off = start
 	}
+}
+
+// indexFold finds tag in any case. Lowering the line first would move places: octets that
+// are no UTF-8, and some letters, change their length with it.
+func indexFold(line []byte, tag string) int {
+	for i := range len(line) - len(tag) + 1 {
+		if bytes.EqualFold(line[i:i+len(tag)], []byte(tag)) {
+			return i
+		}
+	}
+	return -1
 }
 
 // stars leaves a trailing CR alone.
