@@ -208,6 +208,7 @@ func (s *server) runUntil(ctx context.Context, p *Program, o serveOptions) error
 	notifyReady(os.Getpid())
 	go watchdog(ctx, s.health.alive)
 	go s.lookAfterKeys(ctx, p.Reload)
+	go rest(ctx)
 	select {
 	case <-ctx.Done():
 		s.host.Log.Info("stopping")

@@ -236,7 +236,7 @@ func (g *Gate) closed(id uint64) {
 // deferred call that caught it.
 func (g *Gate) panicked(what string, v any) {
 	g.stats.panics.Add(1)
-	g.log.Error(what, "err", v, "stack", string(debug.Stack()))
+	g.log.Error("a panic cost one request", "where", what, "err", v, "stack", string(debug.Stack()))
 }
 
 // survive is for defer on a goroutine that works for one request.
