@@ -20,8 +20,8 @@ func Backup() Command {
 func backup(ctx context.Context, c *Call) error {
 	path := c.Arg(0)
 	if path == "" {
-		dir := filepath.Join(c.Data, "backups")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		dir, err := store.BackupDir(c.Data)
+		if err != nil {
 			return err
 		}
 		path = filepath.Join(dir, time.Now().UTC().Format("2006-01-02T150405Z")+".fernamt.gz")

@@ -97,6 +97,9 @@ func (db *DB) backup(ctx context.Context, path string, progress func(Progress)) 
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	if err := belong(filepath.Dir(path), part); err != nil {
+		return err
+	}
 	if err := os.Rename(part, path); err != nil {
 		return err
 	}

@@ -20,6 +20,10 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock data folder: %w", err)
 	}
+	if err := belong(dir, f.Name()); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		text, _ := io.ReadAll(io.LimitReader(f, 32))

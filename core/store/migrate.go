@@ -137,8 +137,8 @@ func (db *DB) backupBefore(ctx context.Context, have, want int64) error {
 	if db.cfg.Dir == "" {
 		return errors.New("no data folder to put it in is set")
 	}
-	dir := filepath.Join(db.cfg.Dir, "backups")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := BackupDir(db.cfg.Dir)
+	if err != nil {
 		return err
 	}
 	name := fmt.Sprintf("auto-%s-schema-%d-to-%d%s", time.Now().UTC().Format("20060102T150405.000"), have, want, dumpSuffix)

@@ -104,6 +104,9 @@ func restoreSQLite(ctx context.Context, cfg Config, path string, info BackupInfo
 	if err := syncFile(made); err != nil {
 		return err
 	}
+	if err := belong(cfg.Dir, made); err != nil {
+		return err
+	}
 	if err := keepOld(final); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 
 	"modernc.org/sqlite"
 )
@@ -31,6 +32,9 @@ func newSQLite(path string, tool bool) (*sqliteEngine, error) {
 		}
 		if err := f.Close(); err != nil {
 			return nil, fmt.Errorf("make store: %w", err)
+		}
+		if err := belong(filepath.Dir(path), path); err != nil {
+			return nil, err
 		}
 	}
 	w, err := sql.Open("sqlite", sqliteDSN(path, false))
