@@ -8,6 +8,7 @@ type Finding struct {
 	OK   bool   `json:"ok"`
 	What string `json:"what"`
 	Mend string `json:"mend,omitempty"` // the one command
+	Left bool   `json:"left,omitempty"` // not looked at: OK then says only that nothing was found
 }
 
 // Findings gathers them.
@@ -15,12 +16,17 @@ type Findings struct{ List []Finding }
 
 // Good notes what is in order.
 func (f *Findings) Good(area, format string, args ...any) {
-	f.List = append(f.List, Finding{area, true, fmt.Sprintf(format, args...), ""})
+	f.List = append(f.List, Finding{area, true, fmt.Sprintf(format, args...), "", false})
+}
+
+// Skip notes what this version does not look at.
+func (f *Findings) Skip(area, what string) {
+	f.List = append(f.List, Finding{Area: area, OK: true, What: what, Left: true})
 }
 
 // Bad notes what is wrong and the one command that mends it.
 func (f *Findings) Bad(area, mend, format string, args ...any) {
-	f.List = append(f.List, Finding{area, false, fmt.Sprintf(format, args...), mend})
+	f.List = append(f.List, Finding{area, false, fmt.Sprintf(format, args...), mend, false})
 }
 
 // Tell prints them, as text or JSON. The error is Found when something is wrong.
@@ -38,8 +44,11 @@ func (f *Findings) Tell(c *Call) error {
 	} else {
 		for _, x := range f.List {
 			word := "ok   "
-			if !x.OK {
+			switch {
+			case !x.OK:
 				word = "WRONG"
+			case x.Left:
+				word = "-    "
 			}
 			c.Printf("%s  %-12s  %s\n", word, x.Area, Plain(x.What))
 			if x.Mend != "" {
