@@ -100,15 +100,19 @@ func (g *Gate) ours(sc *scene, u *sip.URI) bool {
 	return g.isDomain(u.Host) || g.c.Name != "" && len(u.Host) == len(g.c.Name) && bytes.EqualFold(u.Host, []byte(g.c.Name))
 }
 
-// Ours says whether what is sent to a URI comes back to this process: our domain or name
-// without a port or with one of ours, or an address and port of ours. A phone may live on
-// our host.
+// Ours says whether a URI names a socket of this process: an address and port of ours, or
+// our host's name without a port or with one of ours. An address in one of our domains
+// names a person (and RFC 4475 §3.3.14 has one registered); who then goes round in a
+// circle is found out by the loop check.
 func (g *Gate) Ours(u *sip.URI) bool {
 	sc := g.scene.Load()
-	if !g.ours(sc, u) {
+	if _, numeric := u.Addr(); numeric {
+		return g.ours(sc, u)
+	}
+	if g.isDomain(u.Host) || !g.ours(sc, u) {
 		return false
 	}
-	if _, numeric := u.Addr(); numeric || u.Port == 0 {
+	if u.Port == 0 {
 		return true
 	}
 	for a := range sc.own {

@@ -129,16 +129,17 @@ func TestRegistrar(t *testing.T) {
 		{"first hop with outbound", []string{contactA + instance + ";reg-id=1", "Supported: path, outbound", "Path: <sip:p1.x.test;lr>, <sip:p2.x.test;lr;ob>"},
 			[]string{ok, contactA + ";expires=3600" + instance + ";reg-id=1", "Require: outbound"}, []string{"Require"}},
 		{"contact is our address", []string{"Contact: <sip:u00000@127.0.0.1:15060>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
-		{"contact is our domain", []string{"Contact: <sip:u00001@BAR.test>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
-		{"contact is our host", []string{"Contact: <sip:u00001@bar.test:15060;transport=tcp>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
-		{"a phone on our host", []string{"Contact: <sip:u00001@bar.test:5071>"}, []string{ok, "Contact: <sip:u00001@bar.test:5071>;expires=3600"}, nil},
-		{"what is us may be removed", []string{"Contact: <sip:u00001@bar.test>;expires=0"}, []string{ok}, nil},
+		{"contact is our host", []string{"Contact: <sip:u00001@FE.bar.test>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
+		{"contact is a port of our host", []string{"Contact: <sip:u00001@fe.bar.test:15060;transport=tcp>"}, []string{"SIP/2.0 403 Contact Is This Server"}, nil},
+		{"a phone on our host", []string{"Contact: <sip:u00001@fe.bar.test:5071>"}, []string{ok, "Contact: <sip:u00001@fe.bar.test:5071>;expires=3600"}, nil},
+		{"RFC 4475: a person is no server", []string{"Contact: <sip:u00001@bar.test>"}, []string{ok, "Contact: <sip:u00001@bar.test>;expires=3600"}, nil},
+		{"what is us may be removed", []string{"Contact: <sip:u00001@fe.bar.test>;expires=0"}, []string{ok}, nil},
 		{"reg-id without instance is none", []string{contactA + ";reg-id=1", "Supported: outbound"}, []string{ok, contactA + ";expires=3600;reg-id=1"}, []string{"Require"}},
 		{"OC dialect", []string{contactA + instance, "Supported: gruu-10"},
 			[]string{ok, contactA + ";expires=3600" + instance + `;gruu="sip:u00000@bar.test;opaque=user:epid:CF4L2AMcWg2NmvFJquaVSgAA;gruu"`, "Expires: 3600"}, []string{"Expires"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDesk(t, nil)
+			d := newDesk(t, func(_ *role, c *route.Config) { c.Name = "fe." + domain })
 			got := d.talk(d.reg("c", 1, c.send...))
 			is.Equal(t, len(got), 1)
 			is.Equal(t, lines(got[0], append(c.also, contactsH)...), c.want)
