@@ -165,9 +165,9 @@ func New(c Config) (*Gate, error) {
 	g.layer = transport.New(transport.Config{Receive: g.receive, Dial: g.dial, Trace: c.Trace, Closed: g.closed,
 		Origins: c.Origins, Pace: c.Pace, Limits: c.Transport, Log: c.Log})
 	g.trans = transaction.New(transaction.Config{User: user{g}, Wheel: g.wheel, Timers: c.Timers, SentBy: g.sentBy, Signer: c.Signer, Astray: g.astray})
-	g.wheel.Panicked = func(v any) { g.panicked("a timer panicked", v) }
+	g.wheel.Panicked = func(v any) { g.panicked("timer", v) }
 	g.proxy = proxy.New(proxy.Config{Layer: g.trans, Dialer: ways{g}, Wheel: g.wheel, Leaving: g.leaving,
-		Panicked: func(v any) { g.panicked("forwarding a request panicked", v) }})
+		Panicked: func(v any) { g.panicked("forwarding", v) }})
 	return g, nil
 }
 
@@ -242,7 +242,7 @@ func (g *Gate) panicked(what string, v any) {
 // survive is for defer on a goroutine that works for one request.
 func (g *Gate) survive() {
 	if v := recover(); v != nil {
-		g.panicked("forwarding a request panicked", v)
+		g.panicked("forwarding", v)
 	}
 }
 

@@ -237,7 +237,7 @@ func TestOwnDoor(t *testing.T) {
 	all.Wait()
 }
 
-// memo is a log that a test reads.
+// memo is a log of what happened where, that a test reads.
 type memo struct {
 	slog.Handler
 	mu   sync.Mutex
@@ -247,8 +247,13 @@ type memo struct {
 func (m *memo) Enabled(context.Context, slog.Level) bool { return true }
 func (m *memo) Handle(_ context.Context, r slog.Record) error {
 	m.mu.Lock()
-	m.said = append(m.said, r.Message)
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "where" {
+			m.said = append(m.said, r.Message+": "+a.Value.String())
+		}
+		return true
+	})
 	return nil
 }
 
@@ -279,18 +284,18 @@ func TestPanics(t *testing.T) {
 	go func() { ran <- d.g.Run(ctx) }()
 	var timer clock.Timer
 	d.g.wheel.Set(&timer, time.Millisecond, func(*clock.Timer) { panic("timer") })
-	until(t, func() bool { return m.count("a timer panicked") == 1 })
+	until(t, func() bool { return m.count("a panic cost one request: timer") == 1 })
 	d.g.Handle("frontend", func(r *Request) {
 		r.Forward(&proxy.Plan{Element: r.Role, Targets: []proxy.Target{{URI: []byte("sip:bob@y.test")}}})
 	})
 	d.g.Trust("frontend", []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")})
-	d.ask(d.request("MESSAGE", "sip:bob@x.test", "gateway"))
+	code, _ := d.ask(d.request("MESSAGE", "sip:bob@x.test", "gateway"))
 	until(t, func() bool {
 		sent := d.link.take()
-		return len(sent) == 1 && strings.HasPrefix(sent[0], "SIP/2.0 500 ")
+		return code == 500 || len(sent) == 1 && strings.HasPrefix(sent[0], "SIP/2.0 500 ")
 	})
 	d.ask(d.request("ACK", "sip:bob@x.test", "gateway"))
-	until(t, func() bool { return m.count("forwarding a request panicked") == 2 })
+	until(t, func() bool { return m.count("a panic cost one request: forwarding") == 2 })
 	is.Equal(t, d.g.Stats().Panics, uint64(3))
 	cancel()
 	is.NoErr(t, <-ran)
