@@ -91,7 +91,7 @@ func twoHosts(t *testing.T) (l *lab, certs string) {
 	file := filepath.Join(dir, "fernamt.toml")
 	b, err := os.ReadFile(file)
 	is.NoErr(t, err)
-	const second = "\n[[pool]]\nname = \"pool2.example.test\"\n\n[[host]]\nname = \"fe2.example.test\"\nroles = [\"frontend\"]\n" +
+	const second = "\n[[pool]]\nname = \"pool2.example.test\"\n\n[[host]]\nname = \"fe2.example.test\"\nroles = [\"frontend\", \"manage\"]\n" +
 		"pool = \"pool2.example.test\"\ninternal = [\"127.0.9.2\"]\n\n[edge]"
 	toml := strings.Replace(string(b), "name = \"lab.example.test\"", "name = \"lab.example.test\"\npool = \"pool.example.test\"", 1)
 	toml = strings.Replace(toml, "\n[edge]", second, 1)
