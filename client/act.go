@@ -68,12 +68,13 @@ func (k *Client) Do(ctx context.Context, m *sip.Message) (*sip.Message, error) {
 		err error
 	}
 	done := make(chan result, 1)
+	method := string(m.MethodName()) // from Send on the message is the agent's
 	k.agent.Send(m, func(m *sip.Message, err error) { done <- result{m, err} })
 	select {
 	case r := <-done:
 		return r.m, r.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s from %s: %w", m.MethodName(), k.Address(), ctx.Err())
+		return nil, fmt.Errorf("%s from %s: %w", method, k.Address(), ctx.Err())
 	}
 }
 

@@ -183,7 +183,7 @@ func gateMetrics(m metrics, g *route.Gate) {
 		s := g.Stats()
 		return map[string]float64{"challenged": float64(s.Challenges), "wrong_password": float64(s.Failures),
 			"banned": float64(s.Banned), "scanner": float64(s.Scanners), "limited": float64(s.Limited),
-			"shed": float64(s.Shed), "stray_response": float64(s.Stray)}
+			"shed": float64(s.Shed), "stray_response": float64(s.Stray), "panic": float64(s.Panics)}
 	})
 	m.Read("sip_bindings", "Registered contacts", func() float64 { return float64(g.Stats().Bindings) })
 	m.Read("sip_shedding_percent", "Share of new requests that is turned away now", func() float64 { return float64(g.Stats().Shedding) })
