@@ -12,7 +12,6 @@ import (
 	"fernamt/core/location"
 	"fernamt/wire/proxy"
 	"fernamt/wire/sip"
-	"fernamt/wire/transaction"
 )
 
 // How says what vouches for a request.
@@ -247,7 +246,7 @@ func (g *Gate) reply(m *sip.Message, code int, reason string, extra []byte) {
 		return
 	}
 	b := sip.AppendReply(nil, m, sip.Reply{Code: code, Reason: reason, ToTag: g.toTag(tag[:0], m), Extra: extra})
-	if err := transaction.ReplyFlow(m).Send(b); err != nil {
+	if err := m.ReplyFlow().Send(b); err != nil {
 		g.log.Debug("answer not sent", "err", err)
 	}
 }

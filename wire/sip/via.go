@@ -146,3 +146,26 @@ func (v Via) Addr() (netip.Addr, bool) { return parseAddr(v.Host) }
 func (v Via) Cookie() bool {
 	return len(v.Branch) > len(MagicCookie) && string(v.Branch[:len(MagicCookie)]) == MagicCookie
 }
+
+// ReplyFlow gives the way that a response to m takes: back on the connection, or on
+// UDP to the source address and the port that RFC 3261 §18.2.2 and RFC 3581 §4 name.
+// maddr is not followed: it would let anybody aim our answers at others.
+func (m *Message) ReplyFlow() Flow {
+	f := m.Flow
+	if f.Link.Info().Transport != UDP {
+		return f
+	}
+	via, err := m.Via()
+	if err != nil {
+		return f
+	}
+	if _, ok := via.Param("rport"); ok {
+		return f
+	}
+	port := via.Port
+	if port == 0 {
+		port = 5060
+	}
+	f.Remote = netip.AddrPortFrom(f.Remote.Addr(), port)
+	return f
+}

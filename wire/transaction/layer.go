@@ -220,30 +220,8 @@ func (l *Layer) Reply(m *sip.Message, code int, tag, extra []byte) {
 	p := &l.bufs[0]
 	b := p.get(len(m.Bytes()) + len(extra) + 256)
 	b = sip.AppendResponse(b, m, code, tag, extra)
-	l.transmit(ReplyFlow(m), b)
+	l.transmit(m.ReplyFlow(), b)
 	p.put(b)
-}
-
-// ReplyFlow gives the way that a response to m takes: back on the connection, or on
-// UDP to the source address and the port that RFC 3261 §18.2.2 and RFC 3581 §4 name.
-func ReplyFlow(m *sip.Message) sip.Flow {
-	f := m.Flow
-	if f.Link.Info().Transport != sip.UDP {
-		return f
-	}
-	via, err := m.Via()
-	if err != nil {
-		return f
-	}
-	if _, ok := via.Param("rport"); ok {
-		return f
-	}
-	port := via.Port
-	if port == 0 {
-		port = 5060
-	}
-	f.Remote = addrPort(f.Remote, port)
-	return f
 }
 
 // Resend sends a response that went astray by another way.

@@ -374,7 +374,7 @@ func TestReplyGoesWhereViaSays(t *testing.T) {
 		"SIP/2.0/UDP 127.0.0.2;branch=z9hG4bK1":            5060,
 	} {
 		m := message(t, w.flow(), "OPTIONS sip:x@y SIP/2.0\nVia: "+via+"\nFrom: <sip:a@b>;tag=1\nTo: <sip:x@y>\nCall-ID: 1\nCSeq: 1 OPTIONS\n\n")
-		is.Equal(t, ReplyFlow(m).Remote.Port(), port, via)
+		is.Equal(t, m.ReplyFlow().Remote.Port(), port, via)
 	}
 }
 

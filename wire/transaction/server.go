@@ -3,7 +3,6 @@ package transaction
 import (
 	"bytes"
 	"errors"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -63,10 +62,6 @@ type serverShard struct {
 	_  [40]byte // a cache line each
 }
 
-func addrPort(a netip.AddrPort, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr(), port)
-}
-
 func (l *Layer) server(k key) *Server {
 	sh := &l.servers[k.a%shards]
 	sh.mu.Lock()
@@ -81,7 +76,7 @@ func (l *Layer) Accept(m *sip.Message, u ServerUser) (s *Server, fresh bool) {
 	via, _ := m.Via()
 	k := l.serverKey(m, &via)
 	info := m.Flow.Link.Info()
-	s = &Server{l: l, key: k, user: u, flow: ReplyFlow(m), method: m.Method(), stream: info.Transport.Reliable()}
+	s = &Server{l: l, key: k, user: u, flow: m.ReplyFlow(), method: m.Method(), stream: info.Transport.Reliable()}
 	s.timer.Owner = s
 	if s.method == sip.INVITE {
 		s.state = proceeding

@@ -90,7 +90,7 @@ func FuzzDatagram(f *testing.F) {
 	f.Add([]byte("\r\n\r\n"))
 	f.Add([]byte("OPTIONS sip:x SIP/7.0\r\nVia: SIP/2.0/UDP [::1]:99999\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l := New(Config{Receive: func(m *sip.Message) { replyFlow(m) }})
+		l := New(Config{Receive: func(m *sip.Message) { m.ReplyFlow() }})
 		defer l.Close()
 		from := netip.MustParseAddrPort("192.0.2.1:7777")
 		w := &outbox{t: t, to: from.Addr()}

@@ -247,7 +247,7 @@ func TestReplyFlow(t *testing.T) {
 	r := newRig(t, Config{})
 	p := newPhone(t, r.udp("127.0.0.1:0"))
 	got := make(chan netip.AddrPort, 1)
-	r.on(func(m *sip.Message) { got <- replyFlow(m).Remote })
+	r.on(func(m *sip.Message) { got <- m.ReplyFlow().Remote })
 	own := p.LocalAddr().(*net.UDPAddr).AddrPort()
 	for _, c := range []struct{ via, want string }{
 		{"127.0.0.1:9;rport", own.String()},

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/maphash"
-	"net/netip"
 	"runtime/debug"
 
 	"fernamt/wire/sip"
@@ -49,7 +48,7 @@ func (l *Layer) refuse(m *sip.Message, err error) {
 	if e.Drop || e.Status == 0 || !m.IsRequest() || m.Method() == sip.ACK {
 		return
 	}
-	f := replyFlow(m)
+	f := m.ReplyFlow()
 	if f.Link.Info().Transport != sip.Local {
 		m.StampVia()
 	}
@@ -82,27 +81,4 @@ func (l *Layer) tag(m *sip.Message) []byte {
 	h.Write(m.CallID())
 	h.Write(m.Get(sip.HVia))
 	return hex.AppendEncode(nil, h.Sum(nil))
-}
-
-// replyFlow gives the way that a response to m travels: on streams the connection that m came by, on UDP m's source when
-// the client asked for rport, else its address with the port in Via (RFC 3261 §18.2.2, RFC 3581 §4). maddr is not
-// followed: it would let anybody aim our answers at others.
-func replyFlow(m *sip.Message) sip.Flow {
-	f := m.Flow
-	if f.Link.Info().Transport != sip.UDP {
-		return f
-	}
-	via, err := m.Via()
-	if err != nil {
-		return f
-	}
-	if _, ok := via.Param("rport"); ok {
-		return f
-	}
-	port := via.Port
-	if port == 0 {
-		port = 5060
-	}
-	f.Remote = netip.AddrPortFrom(f.Remote.Addr(), port)
-	return f
 }
